@@ -1,0 +1,46 @@
+# Every target installs what it needs into .venv. Needed beforehand: Python 3.11 or newer, git, make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?=
+UP_ARGS ?=
+CODE := shared services loadgen tests bench
+
+.PHONY: help demo test check up bench format clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.venv: $(STAMP) ## Install the `saga` command and all that the tests need
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $(STAMP)
+
+demo: $(STAMP) ## Replay 40 recorded agent sessions on 4 simulated engines, baseline and saga side by side
+	$(BIN)/saga bench live --demo
+
+test: $(STAMP) ## Run all tests (unit and integration)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(STAMP) ## Lint, formatting, types and the rules on who imports whom
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+up: $(STAMP) ## Start a whole mesh on this machine (UP_ARGS="--workers 4 --speed 10")
+	$(BIN)/saga up $(UP_ARGS)
+
+bench: $(STAMP) ## Measure what the README states (bench/*.py)
+	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+format: $(STAMP) ## Rewrite the code as `make check` wants it
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+clean: ## Remove what was built, and the state of `saga up`
+	rm -rf $(VENV) .saga .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

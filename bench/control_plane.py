@@ -1,0 +1,294 @@
+"""What the control plane costs: latency at a fixed rate, its floor, and the highest rate it keeps up with.
+
+Starts a mesh of its own and sends it steps of 2K prompt and 32 output tokens from agent sessions, in two parts:
+  open loop    Poisson arrivals at --rate steps/s: control-plane latency as the gateway states it (last byte of the
+               request read to first byte written to the engine), over steps that waited for nothing. Beside it, in the
+               same seconds, its floor: three NATS publishes, each sent when the one before has arrived.
+  closed loop  --inflight steps at all times: steps/s answered in full.
+Simulated engines run fast enough not to be what is measured. Run: python bench/control_plane.py --json FILE
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+from random import Random
+
+import msgspec
+import nats
+import orjson
+import uvloop
+from msgspec import Struct
+from nats.aio.client import Client as Nats
+from nats.aio.msg import Msg
+from rich.console import Console
+from rich.table import Table
+
+from saga.cli.mesh import Mesh, MeshSettings
+from saga.load.client import GatewayClient
+from saga.load.content import Speller
+from saga.load.figures import Quantiles, quantiles
+from saga.load.lean_client import LeanAnswer, LeanClient
+from saga.load.mesh_target import Target, all_workers, first_model, worst_lag
+
+PROMPT_TOKENS = 2048
+SHARED_TOKENS = 1536  # of a session's prompt, the same in each of its steps
+OUTPUT_TOKENS = 32
+SESSION_STEPS = 10
+FLOOR_HZ = 10
+FLOOR_PAYLOAD_BYTES = 512  # about a StepReady of a step that adds 512 tokens
+WARM_UP_S = 3.0
+
+
+class Part(Struct, frozen=True):
+    """One part's figures: steps answered in full, those that were not, and how long it took in real seconds."""
+
+    steps: int
+    failed: int
+    elapsed_s: float
+    steps_per_s: float
+    control_ms: Quantiles
+    answer_ms: Quantiles
+    waited_for_nothing: int
+
+
+class Agents:
+    """Sessions that send one step at a time: the one idle longest goes next; after ten steps a new one takes over."""
+
+    def __init__(self, model: str, seed: int) -> None:
+        self._model = model
+        self._speller = Speller(64, seed)
+        self._idle: deque[tuple[int, int]] = deque()
+        self._sessions = 0
+        self._numbers = 1_000_000
+
+    def request(self) -> tuple[tuple[int, int], dict[str, str], bytes]:
+        """The session and step to give back, headers and body."""
+        if self._idle:
+            session, step = self._idle.popleft()
+        else:
+            session, step = self._sessions, 0
+            self._sessions += 1
+        shared_blocks, own_blocks = SHARED_TOKENS // 64, (PROMPT_TOKENS - SHARED_TOKENS) // 64
+        numbers = [session * shared_blocks + block for block in range(shared_blocks)]
+        numbers += range(self._numbers, self._numbers + own_blocks)
+        self._numbers += own_blocks
+        body = msgspec.json.encode(
+            {
+                "model": self._model,
+                "prompt": "".join(map(self._speller.text, numbers)),
+                "max_tokens": OUTPUT_TOKENS,
+                "stream": True,
+                "ignore_eos": True,
+                "stream_options": {"include_usage": True},
+            }
+        )
+        name = f"control-plane-{session}"
+        headers = {"X-Saga-Workflow": name, "X-Saga-Session": name}
+        if step == SESSION_STEPS - 1:
+            headers["X-Saga-Final"] = "1"
+        return (session, step), headers, body
+
+    def give_back(self, turn: tuple[int, int]) -> None:
+        """The step is over; its session may send the next one."""
+        session, step = turn
+        if step + 1 < SESSION_STEPS:
+            self._idle.append((session, step + 1))
+
+
+class Driver:
+    """Sends steps and keeps what came back."""
+
+    def __init__(self, client: LeanClient, agents: Agents) -> None:
+        self._client = client
+        self._agents = agents
+        self._answers: list[LeanAnswer] = []
+        self._failed = 0
+
+    async def step(self) -> None:
+        """One step, to its end."""
+        turn, headers, body = self._agents.request()
+        try:
+            answer = await self._client.post("/v1/completions", headers, body)
+        except OSError:
+            self._failed += 1
+        else:
+            self._answers.append(answer)
+            self._failed += not answer.complete or b'"completion_tokens":32' not in answer.tail.replace(b" ", b"")
+        self._agents.give_back(turn)
+
+    async def open_loop(self, rate: float, seconds: float, random: Random) -> Part:
+        """Poisson arrivals; a late start does not slow the ones after it."""
+        started_s = due_s = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            while due_s < started_s + seconds:
+                due_s += random.expovariate(rate)
+                await asyncio.sleep(due_s - time.monotonic())
+                group.create_task(self.step())
+        return self._take(started_s)
+
+    async def closed_loop(self, inflight: int, seconds: float) -> Part:
+        """`inflight` steps at all times."""
+        started_s = time.monotonic()
+
+        async def user() -> None:
+            while time.monotonic() < started_s + seconds:
+                await self.step()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(inflight):
+                group.create_task(user())
+        return self._take(started_s)
+
+    def _take(self, started_s: float) -> Part:
+        answers, failed = self._answers, self._failed
+        self._answers, self._failed = [], 0
+        elapsed_s = time.monotonic() - started_s
+        undelayed = [answer for answer in answers if answer.waited == "none" and answer.control_ms >= 0]
+        return Part(
+            steps=len(answers),
+            failed=failed,
+            elapsed_s=elapsed_s,
+            steps_per_s=len(answers) / elapsed_s,
+            control_ms=quantiles([answer.control_ms for answer in undelayed]),
+            answer_ms=quantiles([(answer.last_s - answer.sent_s) * 1000 for answer in answers if answer.last_s > 0]),
+            waited_for_nothing=len(undelayed),
+        )
+
+
+class Floor:
+    """Three chained publishes over three connections, a few times a second beside the load."""
+
+    def __init__(self, connections: list[Nats]) -> None:
+        self._connections = connections
+        self._arrived = asyncio.Event()
+        self.times_ms: list[float] = []
+
+    async def open(self) -> None:
+        """Each connection passes on what the one before sent; the first hears the end."""
+        first, second, third = self._connections
+
+        async def second_hop(message: Msg) -> None:
+            await second.publish("floor.2", message.data)
+
+        async def third_hop(message: Msg) -> None:
+            await third.publish("floor.3", message.data)
+
+        async def home(_: Msg) -> None:
+            self._arrived.set()
+
+        await second.subscribe("floor.1", cb=second_hop)
+        await third.subscribe("floor.2", cb=third_hop)
+        await first.subscribe("floor.3", cb=home)
+        for connection in self._connections:
+            await connection.flush()
+            await connection.flush()
+
+    async def measure(self) -> None:
+        """Until cancelled."""
+        payload = b"x" * FLOOR_PAYLOAD_BYTES
+        while True:
+            self._arrived.clear()
+            started_s = time.perf_counter()
+            await self._connections[0].publish("floor.1", payload)
+            await self._arrived.wait()
+            self.times_ms.append((time.perf_counter() - started_s) * 1000)
+            await asyncio.sleep(1 / FLOOR_HZ)
+
+
+async def measure(flags: argparse.Namespace, console: Console) -> int:
+    """Runs both parts; 0 if no step failed."""
+    with tempfile.TemporaryDirectory(prefix="saga-control-plane-") as state_dir:
+        settings = MeshSettings(
+            workers=flags.workers, profile=flags.profile, speed=flags.speed, system="saga", state_dir=Path(state_dir)
+        )
+        async with Mesh(settings) as mesh:
+            await all_workers(mesh.gateway_url, flags.workers)
+            async with GatewayClient(mesh.gateway_url) as gateway:
+                model = first_model(await gateway.models(), mesh.gateway_url).id
+            client = LeanClient(mesh.gateway_url)
+            driver = Driver(client, Agents(model, flags.seed))
+            await driver.open_loop(flags.rate, WARM_UP_S, Random(flags.seed))
+            connections = [await nats.connect(mesh.nats_url) for _ in range(3)]
+            floor = Floor(connections)
+            await floor.open()
+            measuring = asyncio.create_task(floor.measure())
+            open_loop = await driver.open_loop(flags.rate, flags.seconds, Random(flags.seed + 1))
+            measuring.cancel()
+            for connection in connections:
+                await connection.close()
+            lag = await worst_lag(Target(mesh.gateway_url, tuple(mesh.engine_urls)))
+            closed_loop = await driver.closed_loop(flags.inflight, flags.seconds)
+            client.close()
+    floor_ms = quantiles(floor.times_ms)
+    show(console, flags, open_loop, closed_loop, floor_ms, lag)
+    if flags.json is not None:
+        document = {
+            "format": 1,
+            "cores": os.cpu_count(),
+            "settings": {name: value for name, value in vars(flags).items() if name != "json"},
+            "prompt_tokens": PROMPT_TOKENS,
+            "output_tokens": OUTPUT_TOKENS,
+            "open_loop": msgspec.to_builtins(open_loop),
+            "floor_ms": msgspec.to_builtins(floor_ms),
+            "closed_loop": msgspec.to_builtins(closed_loop),
+            "engine_lag_p99_fraction": lag,
+        }
+        flags.json.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    return 1 if open_loop.failed or closed_loop.failed else 0
+
+
+def show(  # noqa: PLR0917 - one call site, all of it needed
+    console: Console,
+    flags: argparse.Namespace,
+    open_loop: Part,
+    closed_loop: Part,
+    floor_ms: Quantiles,
+    lag: float | None,
+) -> None:
+    """Both parts with their targets."""
+    console.print(
+        f"{flags.workers} engines {flags.profile} at speed {flags.speed:g}, {PROMPT_TOKENS} prompt and {OUTPUT_TOKENS} "
+        f"output tokens, sessions of {SESSION_STEPS} steps, everything on {os.cpu_count()} cores"
+    )
+    table = Table()
+    for column in ("", "P50", "P95", "P99", "target"):
+        table.add_column(column, justify="left" if not column else "right")
+
+    def row(name: str, measured: Quantiles, target: str) -> None:
+        cells = ["-" if value is None else f"{value:.2f}" for value in (measured.p50, measured.p95, measured.p99)]
+        table.add_row(name, *cells, target)
+
+    row(f"control plane at {flags.rate:g} steps/s, ms", open_loop.control_ms, "P50 <= 4, P99 <= 15")
+    row("its floor: three chained NATS publishes, ms", floor_ms, "")
+    row(f"whole answer at {flags.rate:g} steps/s, ms", open_loop.answer_ms, "")
+    row(f"control plane with {flags.inflight} in flight, ms", closed_loop.control_ms, "")
+    console.print(table)
+    console.print(
+        f"sustained: {closed_loop.steps_per_s:.1f} steps/s over {closed_loop.elapsed_s:.0f} s (target >= 150); "
+        f"steps {open_loop.steps} + {closed_loop.steps}, failed {open_loop.failed} + {closed_loop.failed}; "
+        f"waited for nothing {open_loop.waited_for_nothing} of {open_loop.steps}; "
+        f"engine lag P99 {'unknown' if lag is None else format(lag, '.1%')} of a step at {flags.rate:g} steps/s"
+    )
+
+
+def main() -> int:
+    """Parse the flags and run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rate", type=float, default=50.0, help="open-loop steps/s")
+    parser.add_argument("--inflight", type=int, default=32, help="closed-loop steps at all times")
+    parser.add_argument("--seconds", type=float, default=20.0, help="real seconds of each part")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--profile", default="h100x1-llama3-8b")
+    parser.add_argument("--speed", type=float, default=4.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    return uvloop.run(measure(parser.parse_args(), Console()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""`saga bench live`: the same tasks on each system in turn, in real time; then a table, JSON and an exit code.
+
+Loads the workload, plans it once, then for each system starts a mesh (or uses the gateway given), replays and measures.
+Called by cli. Not the figures themselves (figures) nor how they look (report).
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from saga.load import swe_bench
+from saga.load.client import GatewayClient
+from saga.load.figures import Capacity, Figures, figures
+from saga.load.ideal import recorded_ideal
+from saga.load.mesh_target import (
+    Engines,
+    Target,
+    check_systems,
+    first_model,
+    gateway_engines,
+    own_engines,
+    own_mesh,
+    worst_lag,
+)
+from saga.load.plan import Plan
+from saga.load.planner import PlanSettings, build_plan
+from saga.load.replay import Replay, Replayed, ReplaySettings
+from saga.load.report import RunFacts, print_plan, print_table, write_json
+from saga.load.settings import SWE_BENCH, SYNTHETIC_TASKS, BenchSettings
+from saga.load.trace import Session, TraceError, read_sessions
+
+
+async def bench_live(settings: BenchSettings, out: Console, progress_to: Console) -> int:
+    """Run the benchmark; 0 if every step was answered, else 1. Raises what reading, planning or starting raises."""
+    if settings.gateway is None:
+        check_systems(settings.systems)
+    sessions, source = load_sessions(settings)
+    engines = own_engines(settings) if settings.gateway is None else await gateway_engines(settings.gateway)
+    plan = build_plan(sessions, plan_settings(settings, engines))
+    facts = _facts(settings, engines, plan, source)
+    print_plan(out, facts, plan)
+    results: list[Figures] = []
+    for system in settings.systems if settings.gateway is None else ("gateway",):
+        async with _target(settings, engines, system) as target:
+            run = await _replay(settings, engines, plan, sessions, target, system, progress_to)
+            lag = await worst_lag(target)
+        capacity = Capacity(engines.workers, engines.workers * engines.kv_tokens // engines.shrink)
+        results.append(figures(system, run, engines.speed, capacity, lag))
+    print_table(out, facts, results)
+    if settings.json is not None:
+        write_json(settings.json, facts, plan, results)
+    return 1 if any(result.steps_failed for result in results) else 0
+
+
+def load_sessions(settings: BenchSettings) -> tuple[list[Session], str]:
+    """The workload's sessions and where they come from. Raises TraceError for a file that is missing or damaged."""
+    if settings.workload == SWE_BENCH:
+        return swe_bench.generate(settings.limit or SYNTHETIC_TASKS, settings.seed), "the published parameters"
+    if settings.sessions is None:
+        raise TraceError("coding-sessions needs --sessions FILE (or SAGA_SESSIONS), or take --workload swe-bench")
+    return read_sessions(settings.sessions), settings.sessions.name
+
+
+def plan_settings(settings: BenchSettings, engines: Engines) -> PlanSettings:
+    """What to replay of the sessions on these engines."""
+    return PlanSettings(
+        context_tokens=engines.context_tokens,
+        kv_tokens=engines.kv_tokens,
+        limit=settings.limit,
+        max_steps=settings.max_steps,
+        min_steps=settings.min_steps,
+        gap_cap_s=settings.gap_cap_s,
+        shrink=engines.shrink,
+        seed=settings.seed,
+    )
+
+
+@asynccontextmanager
+async def _target(settings: BenchSettings, engines: Engines, system: str) -> AsyncIterator[Target]:
+    if settings.gateway is not None:
+        yield Target(settings.gateway.rstrip("/"))
+        return
+    async with own_mesh(settings, engines, system) as target:
+        yield target
+
+
+async def _replay(  # noqa: PLR0917 - one call site, all of it needed
+    settings: BenchSettings,
+    engines: Engines,
+    plan: Plan,
+    sessions: Sequence[Session],
+    target: Target,
+    system: str,
+    progress_to: Console,
+) -> Replayed:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns_tail = (TimeRemainingColumn(), TextColumn("{task.fields[failed]} failed"))
+    async with GatewayClient(target.gateway_url) as client:
+        model = first_model(await client.models(), target.gateway_url)
+        with Progress(*columns, *columns_tail, console=progress_to) as progress:
+            bar = progress.add_task(f"{system}: steps", total=plan.steps, failed=0)
+            failed = 0
+
+            def on_step(answered: bool) -> None:  # noqa: FBT001 - a callback with one meaning
+                nonlocal failed
+                failed += not answered
+                progress.update(bar, advance=1, failed=failed)
+
+            replay_settings = ReplaySettings(
+                model=model.id,
+                speed=engines.speed,
+                page_tokens=engines.page_tokens,
+                concurrency=settings.concurrency,
+                splice=settings.splice,
+                seed=settings.seed,
+            )
+            return await Replay(plan, sessions, client, replay_settings, on_step).run()
+
+
+def _facts(settings: BenchSettings, engines: Engines, plan: Plan, source: str) -> RunFacts:
+    return RunFacts(
+        workload=settings.workload,
+        source=source,
+        seed=settings.seed,
+        speed=engines.speed,
+        shrink=engines.shrink,
+        profile=engines.profile,
+        workers=engines.workers,
+        page_tokens=engines.page_tokens,
+        kv_tokens_per_worker=engines.kv_tokens,
+        context_tokens=engines.context_tokens,
+        concurrency=min(len(plan.tasks), settings.concurrency or len(plan.tasks)),
+        gap_cap_s=settings.gap_cap_s,
+        splice=settings.splice,
+        recorded_blocks_hit_rate=recorded_ideal(plan),
+    )

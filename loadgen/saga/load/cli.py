@@ -1,0 +1,124 @@
+"""Command line of `saga bench`: flags to settings, errors to one line on stderr and exit code 2.
+
+Called by the `saga` command with what follows `bench`. The work is bench_live's.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import uvloop
+from rich.console import Console
+
+from saga.contract.errors import StartError
+from saga.engine.profile import UnknownProfileError
+from saga.load.bench_live import bench_live
+from saga.load.client import GatewayError
+from saga.load.planner import PlanError
+from saga.load.settings import CODING_SESSIONS, DEFAULT_SESSIONS, DEMO, SWE_BENCH, WORKLOADS, BenchSettings
+from saga.load.trace import TraceError
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `saga bench ...`; 0 if every step was answered, 1 if one failed, 2 if it could not start."""
+    flags = _parser().parse_args(argv)
+    out, errors = Console(soft_wrap=False), Console(stderr=True)
+    try:
+        settings = settings_from(flags, os.environ)
+        if flags.demo and settings.workload == SWE_BENCH and flags.workload is None:
+            wanted = os.environ.get("SAGA_SESSIONS", DEFAULT_SESSIONS)
+            out.print(f"No recorded sessions at {wanted}: the demo runs the synthetic {SWE_BENCH} workload instead.")
+        return uvloop.run(bench_live(settings, out, errors))
+    except (StartError, GatewayError, PlanError, TraceError, UnknownProfileError) as error:
+        print(f"saga bench: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("saga bench: interrupted, its mesh is stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> BenchSettings:
+    """Preset, then environment, then flags: the last one given wins."""
+    settings = DEMO if flags.demo else BenchSettings()
+    given = {
+        name: value
+        for name, value in vars(flags).items()
+        if name in BenchSettings.__struct_fields__ and value is not None
+    }
+    settings = msgspec.structs.replace(settings, **given)
+    if settings.workload == CODING_SESSIONS and settings.sessions is None:
+        named = environ.get("SAGA_SESSIONS")
+        path = Path(named or DEFAULT_SESSIONS)
+        if flags.demo and flags.workload is None and not path.is_file():
+            return msgspec.structs.replace(settings, workload=SWE_BENCH)
+        if named or path.is_file():
+            settings = msgspec.structs.replace(settings, sessions=path)
+    return settings
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="saga bench", description="Benchmarks against running processes.")
+    live = parser.add_subparsers(dest="kind", required=True, metavar="KIND").add_parser(
+        "live",
+        help="replay agent sessions in real time",
+        description="Replay agent sessions over HTTP on one system after another and compare task completion times.",
+    )
+    live.add_argument("--demo", action="store_true", help="preset: 40 recorded sessions, 12 steps each, 4 engines")
+    live.add_argument("--workload", choices=WORKLOADS, help=f"what to replay (default {CODING_SESSIONS})")
+    live.add_argument("--sessions", type=Path, metavar="FILE", help="recorded sessions, .jsonl or .jsonl.gz")
+    live.add_argument("--limit", type=_count, metavar="N", help="sessions, chosen by seed (default all)")
+    live.add_argument("--max-steps", type=_count, metavar="N", help="first steps of each session (default all)")
+    live.add_argument("--gap-cap", type=_seconds, dest="gap_cap_s", metavar="S", help="longest think time, recorded s")
+    live.add_argument("--shrink", type=_count, metavar="K", help="divide lengths, KV and rates (default 1)")
+    live.add_argument("--speed", type=_positive, metavar="X", help="engine seconds per real second (default 1)")
+    live.add_argument("--system", type=_names, dest="systems", metavar="A,B", help="default session-affinity,saga")
+    live.add_argument("--workers", type=_count, metavar="N", help="engines (default 4)")
+    live.add_argument("--profile", metavar="P", help=f"engine profile (default {BenchSettings().profile})")
+    live.add_argument("--page-tokens", type=_count, metavar="N", help="KV page (default the profile's; 16 if shrunk)")
+    live.add_argument("--concurrency", type=_count, metavar="N", help="sessions open at once (default all)")
+    live.add_argument("--seed", type=int, metavar="N", help="choice of sessions and their text (default 0)")
+    live.add_argument("--json", type=_writable, metavar="FILE", help="write the figures there too")
+    live.add_argument("--no-splice", action="store_const", const=False, dest="splice", help="never reuse answers")
+    live.add_argument("--gateway", metavar="URL", help="use this gateway instead of starting a mesh")
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds, 0 or more, got {text}")
+    return value
+
+
+def _writable(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file in a folder that exists, got {text}")
+    return path
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("expected at least one system, as in session-affinity,saga")
+    return names

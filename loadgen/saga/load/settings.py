@@ -1,0 +1,44 @@
+"""What `saga bench live` may be told, with the presets: plain defaults, and those of `--demo`.
+
+Not parsing (cli) and not running (bench_live). A flag that is given always beats a preset.
+"""
+
+from pathlib import Path
+
+from msgspec import Struct
+
+CODING_SESSIONS = "coding-sessions"
+SWE_BENCH = "swe-bench"
+WORKLOADS = (CODING_SESSIONS, SWE_BENCH)
+
+DEFAULT_SESSIONS = "../shared/traces/coding-sessions.jsonl.gz"
+SYNTHETIC_TASKS = 40
+SHRUNK_PAGE_TOKENS = 16
+
+
+class BenchSettings(Struct, frozen=True):
+    """One benchmark. None: no limit, or what the profile says. Times in recorded seconds, `sessions` a file or None."""
+
+    workload: str = CODING_SESSIONS
+    sessions: Path | None = None
+    limit: int | None = None
+    max_steps: int | None = None
+    min_steps: int = 1
+    gap_cap_s: float | None = None
+    shrink: int = 1
+    speed: float = 1.0
+    systems: tuple[str, ...] = ("session-affinity", "saga")
+    workers: int = 4
+    profile: str = "h200x8-qwen3-coder-480b"
+    page_tokens: int | None = None
+    concurrency: int | None = None
+    seed: int = 0
+    splice: bool = True
+    gateway: str | None = None
+    json: Path | None = None
+
+
+DEMO = BenchSettings(
+    limit=40, max_steps=12, min_steps=5, gap_cap_s=10.0, shrink=16, speed=10.0, profile="h200x8-qwen3-coder-480b"
+)
+"""40 recorded sessions of at least 5 steps that fit, chosen by seed, the first 12 steps of each, on 4 engines."""

@@ -1,0 +1,41 @@
+"""Settings of admission, read once from SAGA_ADMISSION_* by `__main__`."""
+
+from typing import Final
+
+import msgspec
+
+from saga.runtime.config import DEFAULT_NATS_URL
+
+PREFIX: Final = "SAGA_ADMISSION_"
+
+
+class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one admission process is told. Leader and standbys must be told the same."""
+
+    nats_url: str = DEFAULT_NATS_URL
+    cell: str = "main"
+    id: str = ""  # unique in the cell; empty: random
+    policy: str = "saga"  # of the active set, see saga.admission.policy
+    max_waiting_steps: int = 10_000  # more are refused with 429
+    max_wait_s: float = 600.0  # that a step may wait for its workflow's turn
+    weights: tuple[str, ...] = ()  # "tenant=weight"; a tenant not named has weight 1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting."""
+        for name in ("max_waiting_steps", "max_wait_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{PREFIX}{name.upper()} must be positive")
+        self.tenant_weights()
+
+    def tenant_weights(self) -> dict[str, float]:
+        """The weights, by tenant."""
+        weights: dict[str, float] = {}
+        for entry in self.weights:
+            tenant, equals, weight = entry.partition("=")
+            try:
+                weights[tenant] = float(weight)
+            except ValueError:
+                equals = ""
+            if not equals or not tenant or not 0 < weights[tenant] < float("inf"):
+                raise ValueError(f"{PREFIX}WEIGHTS: {entry!r} is not tenant=weight with a positive weight")
+        return weights

@@ -1,0 +1,160 @@
+"""What admission remembers of a workflow, its sessions and its steps. Plain data with a few questions."""
+
+import msgspec
+
+from saga.contract.ids import NO_WORKER, GatewayId, PoolId, RootId, SessionId, StepId, TenantId, WorkerId
+from saga.contract.messages import StepReady, Tag, WaitCause
+from saga.kernel.steps import StepLife, StepState
+
+OUTPUT_CLAIM_TOKENS = 1_024  # of KV for an answer whose limit is far above what answers need
+
+
+class Session(msgspec.Struct, gc=False):
+    """One conversation of a workflow."""
+
+    session: SessionId
+    parent: SessionId
+    home: WorkerId = NO_WORKER
+    context_tokens: int = 0  # prompt and output of its last step
+    live_steps: int = 0
+    dormant_at_s: float = 0.0  # when its gap becomes longer than nine in ten; monotonic
+
+
+class Workflow:
+    """One root workflow: an agent task with all its sub-agents."""
+
+    __slots__ = (
+        "active",
+        "deadline_s",
+        "final",
+        "last_sign_s",
+        "pool",
+        "root",
+        "served_s",
+        "sessions",
+        "steps",
+        "submitted_s",
+        "tenant",
+    )
+
+    def __init__(self, step: StepReady, submitted_s: float) -> None:
+        self.root: RootId = step.root
+        self.tenant: TenantId = step.tenant
+        self.pool: PoolId = step.pool
+        self.submitted_s = submitted_s  # monotonic
+        self.deadline_s = step.deadline_s  # after submission; 0: none
+        self.active = False
+        self.final = False
+        self.served_s = 0.0  # modelled engine-seconds
+        self.last_sign_s = submitted_s
+        self.sessions: dict[SessionId, Session] = {}
+        self.steps: dict[StepId, Step] = {}
+
+    @classmethod
+    def restored(cls, saved: "SavedWorkflow", submitted_s: float, now_s: float) -> "Workflow":
+        """The workflow behind a row of the table. Its gaps count from now: nobody knows when its steps ended."""
+        workflow = cls.__new__(cls)
+        workflow.root, workflow.tenant, workflow.pool = saved.root, saved.tenant, saved.pool
+        workflow.submitted_s, workflow.deadline_s = submitted_s, saved.deadline_s
+        workflow.active = workflow.final = False
+        workflow.served_s = saved.served_s
+        workflow.last_sign_s = now_s
+        workflow.steps = {}
+        workflow.sessions = {s.session: Session(s.session, s.parent, s.home, s.context_tokens) for s in saved.sessions}
+        return workflow
+
+    @property
+    def age_key(self) -> tuple[float, RootId]:
+        """Orders workflows, oldest first."""
+        return (self.submitted_s, self.root)
+
+    def running(self) -> bool:
+        """Whether a step is past waiting, so that the workflow cannot be paused now."""
+        return any(step.life.state is not StepState.WAITING for step in self.steps.values())
+
+    def dormant(self, now_s: float) -> bool:
+        """No step, and every session's gap is longer than nine in ten."""
+        return not self.steps and all(s.dormant_at_s <= now_s for s in self.sessions.values())
+
+    def claim_tokens(self, now_s: float) -> int:
+        """KV that the workflow needs: contexts of its live sessions and of those in a gap that is not over.
+
+        A parent that waits for its children has no claim: its KV yields first.
+        """
+        waited_for = {s.parent for s in self.sessions.values() if s.live_steps and s.parent}
+        tokens = sum(
+            s.context_tokens
+            for s in self.sessions.values()
+            if not s.live_steps and s.dormant_at_s > now_s and s.session not in waited_for
+        )
+        return tokens + sum(step.claim_tokens for step in self.steps.values())
+
+
+class Step:
+    """One step that is not over."""
+
+    __slots__ = ("charged_s", "home_before", "life", "named_s", "output_tokens", "since_s", "step", "tag", "wait_cause")
+
+    def __init__(self, step: StepReady, now_s: float) -> None:
+        self.step = step
+        self.life = StepLife(step.step_id)
+        self.named_s = now_s
+        self.since_s = now_s - step.waited_s
+        self.tag: Tag | None = None
+        self.charged_s = 0.0  # to its tenant so far, modelled engine-seconds
+        self.output_tokens = 0
+        self.wait_cause: WaitCause = "none"
+
+    @property
+    def claim_tokens(self) -> int:
+        """KV it needs while it runs."""
+        return self.step.prompt_tokens + min(self.step.max_output_tokens, OUTPUT_CLAIM_TOKENS)
+
+    @property
+    def gateway_id(self) -> GatewayId:
+        return self.step.gateway_id
+
+
+class SavedSession(msgspec.Struct, frozen=True, gc=False):
+    """A session in the workflow table of JetStream KV."""
+
+    session: SessionId
+    parent: SessionId
+    home: WorkerId
+    context_tokens: int
+
+
+class SavedWorkflow(msgspec.Struct, frozen=True, gc=False):
+    """A workflow in the table: what a new leader must know that nobody else can tell it."""
+
+    root: RootId
+    tenant: TenantId
+    pool: PoolId
+    submitted_at: float  # wall clock: monotonic clocks of two machines do not compare
+    deadline_s: float
+    served_s: float
+    sessions: tuple[SavedSession, ...]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(SavedWorkflow)
+
+
+def save(workflow: Workflow, wall_offset_s: float) -> bytes:
+    """The workflow's row. `wall_offset_s`: wall clock less monotonic."""
+    sessions = tuple(SavedSession(s.session, s.parent, s.home, s.context_tokens) for s in workflow.sessions.values())
+    row = SavedWorkflow(
+        root=workflow.root,
+        tenant=workflow.tenant,
+        pool=workflow.pool,
+        submitted_at=workflow.submitted_s + wall_offset_s,
+        deadline_s=workflow.deadline_s,
+        served_s=workflow.served_s,
+        sessions=sessions,
+    )
+    return _encoder.encode(row)
+
+
+def load(row: bytes) -> SavedWorkflow:
+    """The row behind these bytes. Raises msgspec.MsgspecError for anything else."""
+    return _decoder.decode(row)

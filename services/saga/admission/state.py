@@ -1,0 +1,454 @@
+"""Admission's core: which workflows are active, and the tag of each of their steps.
+
+Leader and standbys run the same core on the same messages; only a leader speaks. It knows no bus, clock or event
+loop: `service.py` and the simulator both drive it. The books are in `roster.py`, what a step costs and is told is in
+`steps.py`, the active set in `policy.py`, tags in `fairness.py`.
+"""
+
+from heapq import heappop, heappush
+
+import msgspec
+
+from saga.admission.policy import ActiveSetPolicy, Claimant
+from saga.admission.records import Session, Step, Workflow, load
+from saga.admission.roster import Roster
+from saga.admission.stepbook import StepBook
+from saga.contract.ids import PoolId, RootId, StepId, WorkerId
+from saga.contract.messages import (
+    Forecast,
+    GatewayBeat,
+    Grant,
+    Heartbeat,
+    LeaderHello,
+    LeaseReleased,
+    LeaseReturned,
+    LeaseTaken,
+    Message,
+    Refused,
+    ReleaseReason,
+    ResendSteps,
+    SessionsReleased,
+    StepCancelled,
+    StepClaim,
+    StepFinished,
+    StepProgress,
+    StepReady,
+    StepRefused,
+    StepStarted,
+    WorkerHello,
+    WorkerLeaving,
+)
+from saga.contract.subjects import Subjects
+from saga.kernel.effects import (
+    Answer,
+    Demoted,
+    Effect,
+    Forget,
+    Log,
+    Promoted,
+    Publish,
+    Received,
+    Reconnected,
+    Tick,
+    WakeAt,
+)
+from saga.kernel.steps import Move, StepState
+
+TICK_S = 0.25
+UNNAMED_S = 5.0  # a step that no beat names for so long is aborted
+ASK_AGAIN_S = 0.5  # of a waiting step that a beat names and nobody sent: it may still be on its way
+WORKER_SILENT_S = 3.0
+IDLE_CLOSE_S = 3_600.0  # a workflow without a sign of life is closed
+DEFAULT_GAP_P90_S = 30.0  # of a session whose gaps nobody has learnt yet
+
+Effects = list[Effect]
+
+
+class Loaded(msgspec.Struct, frozen=True, gc=False):
+    """Event: rows of the workflow table, read by a new leader before it is promoted."""
+
+    rows: tuple[bytes, ...]
+
+
+class AdmissionState:
+    """Every workflow of a cell."""
+
+    def __init__(
+        self,
+        subjects: Subjects,
+        policy: ActiveSetPolicy,
+        *,
+        wall_offset_s: float = 0.0,
+        max_waiting_steps: int = 10_000,
+        max_wait_s: float = 600.0,
+    ) -> None:
+        self.leading = False
+        self.roster = Roster()
+        self.book = StepBook(subjects, self.roster, wall_offset_s)
+        self._subjects = subjects
+        self._policy = policy
+        self._wall_offset_s = wall_offset_s
+        self._max_waiting_steps = max_waiting_steps
+        self._max_wait_s = max_wait_s
+        self._placement_fence = 0
+        self._highest_fence = 0
+        self._workers_seen_s: dict[WorkerId, float] = {}
+        self._dormancy: list[tuple[float, RootId]] = []
+        self._next_sweep_s = 0.0
+
+    def check(self) -> None:
+        """Assert what must always hold."""
+        self.roster.check()
+        self.book.check()
+
+    def handle(self, event: Received | Tick | Promoted | Demoted | Reconnected | Loaded, now_s: float) -> Effects:
+        """Take an event, return what to do about it. `now_s`: monotonic."""
+        match event:
+            case Received(message):
+                effects = self._received(message, now_s)
+            case Tick():
+                effects = self._tick(now_s)
+            case Promoted(fence):
+                effects = self._promoted(fence, now_s)
+            case Demoted():
+                self.leading = False
+                effects = []
+            case Loaded(rows):
+                effects = self._loaded(rows, now_s)
+            case Reconnected():
+                self.book.name_all(now_s)
+                self._workers_seen_s = dict.fromkeys(self._workers_seen_s, now_s)
+                effects = []
+        return effects if self.leading else [effect for effect in effects if isinstance(effect, WakeAt)]
+
+    # --- messages ----------------------------------------------------------------------------------------------
+
+    def _received(self, message: Message, now_s: float) -> Effects:
+        match message:
+            case StepReady():
+                return self._ready(message, now_s)
+            case Grant():
+                if message.fence >= self._placement_fence:
+                    self._placement_fence = message.fence
+                    self.book.granted(message)
+                return []
+            case LeaseTaken():
+                return self._taken(message, now_s)
+            case StepStarted() | StepProgress():
+                self.book.running(message, now_s)
+                return []
+            case StepFinished():
+                return self._finished(message, now_s)
+            case StepCancelled():
+                move = Move.FAIL if message.failed else Move.ABORT
+                return self._over(message.step_id, move, now_s)
+            case LeaseReturned(reason="client_gone"):
+                return self._over(message.step_id, Move.ABORT, now_s)
+            case LeaseReturned():
+                self.book.returned(message, now_s)
+                return []
+            case LeaseReleased():
+                self.book.back_to_admitted(message.step_id, message.attempt)
+                return []
+            case Forecast():
+                return self._forecast(message, now_s)
+            case Heartbeat():
+                return self._worker(message.worker, now_s, serves=message.healthy)
+            case WorkerHello():
+                return self._worker(message, now_s, serves=True)
+            case WorkerLeaving():
+                return self._worker_gone(message.worker_id)
+            case GatewayBeat():
+                return self._beat(message, now_s)
+            case StepClaim():
+                return self._claim(message, now_s)
+            case ResendSteps(service="placement"):
+                return self.book.admit_again(message.step_ids)
+            case LeaderHello():
+                return self._leader_hello(message)
+            case _:
+                return []
+
+    def _ready(self, ready: StepReady, now_s: float) -> Effects:
+        accepted = Answer(self.book.accepted(ready))
+        if self.book.has_ended(ready.step_id):
+            return [accepted]
+        if ready.step_id in self.book.steps:
+            return [accepted, *self.book.repeated(ready, now_s)]
+        refusal = self._refusal(ready)
+        if refusal is not None:
+            return [Answer(refusal)]
+        workflow = self.roster.workflows.get(ready.root)
+        effects: Effects = [accepted]
+        if workflow is None:
+            workflow = self.roster.workflows[ready.root] = Workflow(ready, now_s - ready.waited_s)
+            effects.append(self.book.row(workflow))
+        step = self.book.add(workflow, ready, now_s)
+        workflow.final = workflow.final or ready.final
+        self.roster.claim(workflow, now_s)
+        effects += self._choose(workflow.pool, only=workflow)
+        if step.life.state is StepState.WAITING:
+            step.wait_cause = "inactive"
+        return effects
+
+    def _refusal(self, ready: StepReady) -> Refused | None:
+        pool = self.roster.pools.get(ready.pool)
+        served = {name for name, pool in self.roster.pools.items() if pool.workers}
+        if served and ready.pool not in served and (pool is None or not pool.by_age):
+            known = ", ".join(sorted(served))
+            return self.book.refused(ready, "unknown_model", f"no worker serves {ready.pool!r}; served: {known}", 0.0)
+        largest = pool.largest_kv_tokens if pool else 0
+        if largest and ready.prompt_tokens > largest:
+            detail = f"the prompt has {ready.prompt_tokens} tokens; the largest worker holds {largest}"
+            return self.book.refused(ready, "too_large", detail, 0.0)
+        if self.book.waiting >= self._max_waiting_steps:
+            detail = f"{self.book.waiting} steps wait for their workflow's turn; the limit is {self._max_waiting_steps}"
+            return self.book.refused(ready, "too_many_waiting", detail, 5.0)
+        return None
+
+    def _taken(self, taken: LeaseTaken, now_s: float) -> Effects:
+        self.book.running(taken, now_s)
+        workflow = self.roster.workflows.get(taken.root)
+        session = workflow.sessions.get(taken.session) if workflow else None
+        if session is not None:
+            session.home = taken.worker_id
+        return []
+
+    def _finished(self, finished: StepFinished, now_s: float) -> Effects:
+        workflow = self.roster.workflows.get(finished.root)
+        if workflow is not None:
+            session = workflow.sessions.get(finished.session)
+            if session is None:
+                session = workflow.sessions[finished.session] = Session(finished.session, finished.parent)
+            session.home = finished.worker_id
+            session.context_tokens = finished.prompt_tokens + finished.output_tokens
+            session.dormant_at_s = now_s + DEFAULT_GAP_P90_S
+            heappush(self._dormancy, (session.dormant_at_s, finished.root))
+            workflow.final = workflow.final or finished.final
+        self.book.settle(finished)
+        return self._over(finished.step_id, Move.FINISH, now_s)
+
+    def _over(self, step_id: StepId, move: Move, now_s: float) -> Effects:
+        workflow = self.book.end(step_id, move, now_s)
+        if workflow is None:
+            return []
+        workflow.last_sign_s = now_s
+        if workflow.final and not workflow.steps:
+            return [*self._close(workflow), *self._choose(workflow.pool)]
+        self.roster.claim(workflow, now_s)
+        return [self.book.row(workflow), *self._choose(workflow.pool)]
+
+    def _forecast(self, forecast: Forecast, now_s: float) -> Effects:
+        workflow = self.roster.workflows.get(forecast.root)
+        session = workflow.sessions.get(forecast.session) if workflow else None
+        if workflow is None or session is None or session.live_steps:
+            return []
+        session.dormant_at_s = now_s + forecast.gap_p90_s
+        heappush(self._dormancy, (session.dormant_at_s, forecast.root))
+        return []
+
+    # --- gateways' beats and claims ----------------------------------------------------------------------------
+
+    def _beat(self, beat: GatewayBeat, now_s: float) -> Effects:
+        unknown: list[StepId] = []
+        again: list[StepId] = []
+        for waiting in beat.waiting:
+            step = self.book.steps.get(waiting.step_id)
+            if step is None:
+                if waiting.waited_s > ASK_AGAIN_S and not self.book.has_ended(waiting.step_id):
+                    unknown.append(waiting.step_id)
+                continue
+            step.named_s = now_s
+            if waiting.attempt > step.step.attempt:  # its LeaseReturned was lost
+                self.book.back_to_admitted(waiting.step_id, waiting.attempt)
+                again.append(waiting.step_id)
+        for running in beat.running:
+            step = self.book.steps.get(running.step_id)
+            if step is not None:
+                step.named_s = now_s
+                step.output_tokens = max(step.output_tokens, running.output_tokens)
+            elif not self.book.has_ended(running.step_id):
+                unknown.append(running.step_id)
+        effects = self.book.admit_again(tuple(again))
+        if unknown:
+            ask = ResendSteps(service="admission", fence=self.book.fence, step_ids=tuple(unknown))
+            effects.append(Publish(self._subjects.gateway(beat.gateway_id), ask))
+        return effects
+
+    def _claim(self, claim: StepClaim, now_s: float) -> Effects:
+        """A step that runs already, admitted by a leader before this one."""
+        step_id = claim.step.step_id
+        if self.book.has_ended(step_id):
+            return []
+        if step_id not in self.book.steps:
+            workflow = self.roster.workflows.get(claim.step.root)
+            if workflow is None:
+                workflow = self.roster.workflows[claim.step.root] = Workflow(claim.step, now_s - claim.step.waited_s)
+            self.book.add(workflow, claim.step, now_s)
+        self.book.claimed(claim, now_s)
+        workflow = self.roster.workflows[claim.step.root]
+        workflow.final = workflow.final or claim.step.final
+        workflow.sessions[claim.step.session].home = claim.worker_id
+        self.roster.claim(workflow, now_s)
+        return [*self._activate(workflow), *self._choose(workflow.pool)]
+
+    # --- workers -----------------------------------------------------------------------------------------------
+
+    def _worker(self, hello: WorkerHello, now_s: float, *, serves: bool) -> Effects:
+        if not serves:
+            return self._worker_gone(hello.worker_id)
+        self._workers_seen_s[hello.worker_id] = now_s
+        pool = self.roster.pool(hello.pool)
+        known = pool.workers.get(hello.worker_id)
+        pool.workers[hello.worker_id] = hello
+        pool.cost = hello.cost
+        if known is not None and known.kv_tokens == hello.kv_tokens:
+            return []
+        return self._choose(hello.pool)
+
+    def _worker_gone(self, worker_id: WorkerId) -> Effects:
+        self._workers_seen_s.pop(worker_id, None)
+        effects: Effects = []
+        for pool_id, pool in self.roster.pools.items():
+            if pool.workers.pop(worker_id, None) is not None:
+                effects += self._choose(pool_id)
+        return effects
+
+    # --- the active set ----------------------------------------------------------------------------------------
+
+    def _choose(self, pool_id: PoolId, only: Workflow | None = None) -> Effects:
+        """Recompute the pool's active set. `only`: the one workflow that may have become a claimant."""
+        pool = self.roster.pool(pool_id)
+        outside = len(pool.claims) - len(pool.active) - (only is not None and not only.active)
+        if outside <= 0 and self._policy.fits(pool.total_claim_tokens, pool.kv_tokens):
+            return self._activate(only) if only is not None else []
+        claimants = (Claimant(w.root, tokens, w.running()) for w, tokens in self.roster.oldest_first(pool))
+        chosen = self._policy.active(claimants, pool.kv_tokens)
+        effects: Effects = []
+        for root in sorted(pool.active - chosen):
+            effects += self._pause(self.roster.workflows[root])
+        # Who runs stays active until its step boundary, and an active workflow's steps are never held back.
+        for root in sorted(chosen | pool.active, key=lambda root: self.roster.workflows[root].age_key):
+            effects += self._activate(self.roster.workflows[root])
+        return effects
+
+    def _activate(self, workflow: Workflow) -> Effects:
+        workflow.active = True
+        self.roster.pool(workflow.pool).active.add(workflow.root)
+        return [
+            effect
+            for step in list(workflow.steps.values())
+            if step.life.state is StepState.WAITING
+            for effect in self.book.admit(workflow, step)
+        ]
+
+    def _pause(self, workflow: Workflow) -> Effects:
+        """Leave the set, at a step boundary only: what runs is never cut."""
+        if workflow.running():
+            return []
+        workflow.active = False
+        self.roster.pool(workflow.pool).active.discard(workflow.root)
+        waiting = any(step.life.state is StepState.WAITING for step in workflow.steps.values())
+        dormant = workflow.root not in self.roster.pool(workflow.pool).claims
+        if dormant and not waiting:
+            return []  # its tags' TTL decides when its KV goes
+        return self._release(workflow, "paused")
+
+    def _release(self, workflow: Workflow, reason: ReleaseReason) -> Effects:
+        by_home: dict[WorkerId, list[Session]] = {}
+        for session in workflow.sessions.values():
+            if session.home:
+                by_home.setdefault(session.home, []).append(session)
+        return [
+            Publish(
+                self._subjects.sessions_released(home),
+                SessionsReleased(
+                    worker_id=home,
+                    sessions=tuple(session.session for session in sessions),
+                    reason=reason,
+                    fence=self.book.fence,
+                ),
+            )
+            for home, sessions in by_home.items()
+        ]
+
+    def _close(self, workflow: Workflow) -> Effects:
+        self.roster.remove(workflow)
+        return [*self._release(workflow, "closed"), Forget(self.book.key(workflow.root))]
+
+    # --- leadership --------------------------------------------------------------------------------------------
+
+    def _loaded(self, rows: tuple[bytes, ...], now_s: float) -> Effects:
+        for row in rows:
+            saved = load(row)
+            known = self.roster.workflows.get(saved.root)
+            submitted_s = min(now_s, saved.submitted_at - self._wall_offset_s)
+            if known is None:
+                self.roster.workflows[saved.root] = workflow = Workflow.restored(saved, submitted_s, now_s)
+                self.roster.pool(workflow.pool)
+        return []
+
+    def _promoted(self, fence: int, now_s: float) -> Effects:
+        self.leading = True
+        self.book.fence = self._highest_fence = fence
+        self.book.name_all(now_s)
+        hello = LeaderHello(service="admission", fence=fence)
+        effects: Effects = [
+            Publish(self._subjects.leader_hello(), hello),
+            Log("admission.leading", {"fence": fence, "workflows": len(self.roster.workflows)}),
+        ]
+        return effects + self.book.admit_again(tuple(self.book.steps))
+
+    def _leader_hello(self, hello: LeaderHello) -> Effects:
+        if hello.service == "admission":
+            if hello.fence > self._highest_fence:
+                self._highest_fence = hello.fence
+                self.leading = False  # replaced, even if KV could not say so yet
+            return []
+        if hello.fence < self._placement_fence:
+            return []
+        self._placement_fence = hello.fence
+        return self.book.admit_again(tuple(self.book.steps))
+
+    # --- time --------------------------------------------------------------------------------------------------
+
+    def _tick(self, now_s: float) -> Effects:
+        effects: Effects = []
+        pools: set[PoolId] = set()
+        while self._dormancy and self._dormancy[0][0] <= now_s:
+            workflow = self.roster.workflows.get(heappop(self._dormancy)[1])
+            if workflow is not None and workflow.dormant(now_s):
+                self.roster.claim(workflow, now_s)
+                pools.add(workflow.pool)
+        for pool_id in sorted(pools):
+            effects += self._choose(pool_id)
+        for worker_id, seen_s in list(self._workers_seen_s.items()):
+            if now_s - seen_s > WORKER_SILENT_S:
+                effects += self._worker_gone(worker_id)
+        if now_s >= self._next_sweep_s:
+            self._next_sweep_s = now_s + 1.0
+            effects += self._sweep(now_s)
+        return [*effects, WakeAt(now_s + TICK_S)]
+
+    def _sweep(self, now_s: float) -> Effects:
+        effects: Effects = []
+        for step_id, step in list(self.book.steps.items()):
+            if now_s - step.named_s > UNNAMED_S:
+                effects += self._over(step_id, Move.ABORT, now_s)
+            elif step.life.state is StepState.WAITING and now_s - step.since_s > self._max_wait_s:
+                effects += self._give_up_waiting(step, now_s)
+        idle = [w for w in self.roster.workflows.values() if not w.steps and now_s - w.last_sign_s > IDLE_CLOSE_S]
+        return effects + [effect for workflow in idle for effect in self._close(workflow)]
+
+    def _give_up_waiting(self, step: Step, now_s: float) -> Effects:
+        detail = f"the workflow waited {self._max_wait_s:.0f} s for its turn, the limit"
+        refused = StepRefused(
+            step_id=step.step.step_id,
+            attempt=step.step.attempt,
+            fence=self.book.fence,
+            reason="wait_bound",
+            detail=detail,
+            retry_after_s=30.0,
+        )
+        publish = Publish(self._subjects.gateway(step.gateway_id), refused)
+        return [publish, *self._over(step.step.step_id, Move.REFUSE, now_s)]

@@ -1,0 +1,254 @@
+"""Admission's view of every step: its life, its charge, and what is said of it. Called by `state.py` alone."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+
+from saga.admission.fairness import FairQueue
+from saga.admission.records import Session, Step, Workflow, save
+from saga.admission.roster import Pool, Roster
+from saga.contract.ids import RootId, StepId
+from saga.contract.messages import (
+    Accepted,
+    Grant,
+    LeaseReturned,
+    LeaseTaken,
+    RefusalReason,
+    Refused,
+    StepAdmitted,
+    StepClaim,
+    StepFinished,
+    StepProgress,
+    StepReady,
+    StepStarted,
+    Tag,
+)
+from saga.contract.subjects import Subjects
+from saga.kernel.effects import Effect, Persist, Publish
+from saga.kernel.steps import Move, StepState
+
+MAX_ENDED = 20_000  # step ids remembered so that a late message cannot bring one back
+OUTPUT_MEAN_WEIGHT = 0.02  # of one step in its pool's moving mean
+
+
+class StepBook:
+    """Steps that are not over, and the fair queue that tags them."""
+
+    def __init__(self, subjects: Subjects, roster: Roster, wall_offset_s: float) -> None:
+        self.fence = 0
+        self.fair = FairQueue()
+        self.steps: dict[StepId, Step] = {}
+        self._subjects = subjects
+        self._roster = roster
+        self._wall_offset_s = wall_offset_s
+        self._waiting: set[StepId] = set()
+        self._ended: OrderedDict[StepId, None] = OrderedDict()
+
+    # --- questions ---------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Steps whose workflow is not active."""
+        return len(self._waiting)
+
+    def has_ended(self, step_id: StepId) -> bool:
+        """Whether the step was over not long ago."""
+        return step_id in self._ended
+
+    def check(self) -> None:
+        """Assert what must hold between steps and workflows."""
+        in_workflows = {step_id for w in self._roster.workflows.values() for step_id in w.steps}
+        assert in_workflows == set(self.steps)
+        assert self._waiting == {i for i, step in self.steps.items() if step.life.state is StepState.WAITING}
+        for step_id, step in self.steps.items():
+            assert (step.tag is None) == (step.life.state is StepState.WAITING and not step.charged_s), step_id
+
+    # --- what is said ------------------------------------------------------------------------------------------
+
+    def accepted(self, ready: StepReady) -> Accepted:
+        """The step is known."""
+        return Accepted(step_id=ready.step_id, attempt=ready.attempt, fence=self.fence)
+
+    def refused(self, ready: StepReady, reason: RefusalReason, detail: str, retry_after_s: float) -> Refused:
+        """The step will not run."""
+        return Refused(
+            step_id=ready.step_id,
+            attempt=ready.attempt,
+            fence=self.fence,
+            reason=reason,
+            detail=detail,
+            retry_after_s=retry_after_s,
+        )
+
+    def key(self, root: RootId) -> str:
+        """A workflow's key in the table: KV keys allow few characters."""
+        return hashlib.sha256(root.encode()).hexdigest()[:40]
+
+    def row(self, workflow: Workflow) -> Persist:
+        """A workflow's row in the table."""
+        return Persist(self.key(workflow.root), save(workflow, self._wall_offset_s))
+
+    def _admitted(self, workflow: Workflow, step: Step) -> Publish:
+        assert step.tag is not None
+        admitted = StepAdmitted(
+            step=step.step,
+            tag=step.tag,
+            home=workflow.sessions[step.step.session].home,
+            waited=step.wait_cause,
+            fence=self.fence,
+        )
+        return Publish(self._subjects.step_admitted(), admitted)
+
+    # --- the life of a step ------------------------------------------------------------------------------------
+
+    def add(self, workflow: Workflow, ready: StepReady, now_s: float) -> Step:
+        """A new step."""
+        step = self.steps[ready.step_id] = workflow.steps[ready.step_id] = Step(ready, now_s)
+        self._waiting.add(ready.step_id)
+        workflow.last_sign_s = now_s
+        session = workflow.sessions.get(ready.session)
+        if session is None:
+            session = workflow.sessions[ready.session] = Session(ready.session, ready.parent)
+        session.live_steps += 1
+        return step
+
+    def repeated(self, ready: StepReady, now_s: float) -> list[Effect]:
+        """The gateway sent it again: an answer was lost, or a leader changed."""
+        step = self.steps[ready.step_id]
+        step.named_s = now_s
+        if ready.attempt < step.step.attempt:
+            return []
+        self.back_to_admitted(ready.step_id, ready.attempt, only_if_later=True)
+        step.step = ready
+        workflow = self._roster.workflows[ready.root]
+        return [self._admitted(workflow, step)] if step.tag is not None else []
+
+    def admit(self, workflow: Workflow, step: Step) -> list[Effect]:
+        """The workflow is active: tag the step and pass it on."""
+        session = workflow.sessions[step.step.session]
+        pool = self._roster.pool(workflow.pool)
+        cached_tokens = min(session.context_tokens, step.step.prompt_tokens) if session.home else 0
+        estimate_s = pool.cost.step_s(step.step.prompt_tokens, cached_tokens, self._expected_output(pool, step))
+        virtual_start_s = self.fair.charge(workflow.tenant, estimate_s)
+        step.charged_s = estimate_s
+        step.tag = Tag(virtual_start_s, workflow.submitted_s, step.step.step_id)
+        step.life.advance(Move.ADMIT)
+        self._waiting.discard(step.step.step_id)
+        return [self._admitted(workflow, step)]
+
+    def admit_again(self, step_ids: Sequence[StepId]) -> list[Effect]:
+        """Placement may not know these, or is a new leader: tell it what no gateway has taken."""
+        effects: list[Effect] = []
+        for step_id in step_ids:
+            step = self.steps.get(step_id)
+            if step is None or step.tag is None:
+                continue
+            if step.life.state is StepState.GRANTED:
+                step.life.advance(Move.RETURN)
+            if step.life.state is StepState.ADMITTED:
+                effects.append(self._admitted(self._roster.workflows[step.step.root], step))
+        return effects
+
+    def granted(self, grant: Grant) -> None:
+        """Placement found a slot; now the uncached part is known better."""
+        step = self.steps.get(grant.step_id)
+        if step is None or grant.attempt != step.step.attempt or not step.life.may(Move.GRANT):
+            return
+        step.life.advance(Move.GRANT)
+        pool = self._roster.pool(step.step.pool)
+        self._recharge(
+            step, pool.cost.step_s(step.step.prompt_tokens, grant.cached_tokens, self._expected_output(pool, step))
+        )
+        if step.tag is not None:
+            self.fair.started(step.tag.virtual_start_s)
+
+    def running(self, word: LeaseTaken | StepStarted | StepProgress, now_s: float) -> None:
+        """The gateway says that the step runs."""
+        step = self.steps.get(word.step_id)
+        if step is None or word.attempt != step.step.attempt:
+            return
+        step.named_s = now_s
+        if isinstance(word, StepProgress):
+            step.output_tokens = word.output_tokens
+        move = Move.TAKE if isinstance(word, LeaseTaken) else Move.START
+        if step.tag is not None and step.life.may(move):
+            step.life.advance(move)
+
+    def claimed(self, claim: StepClaim, now_s: float) -> None:
+        """The step runs, and this leader has not admitted it."""
+        step = self.steps[claim.step.step_id]
+        step.named_s = now_s
+        if step.tag is None:
+            step.tag = Tag(self.fair.virtual_s, 0.0, claim.step.step_id)
+        if step.life.may(Move.START):
+            step.life.advance(Move.START)
+        self._waiting.discard(claim.step.step_id)
+
+    def returned(self, returned: LeaseReturned, now_s: float) -> None:
+        """A lease came back; its step waits in placement again."""
+        step = self.steps.get(returned.step_id)
+        if step is None:
+            return
+        step.named_s = now_s
+        if returned.reason in ("engine_died", "expired"):
+            self.back_to_admitted(returned.step_id, max(returned.next_attempt, returned.attempt))
+
+    def back_to_admitted(self, step_id: StepId, attempt: int, *, only_if_later: bool = False) -> None:
+        """The step has no lease any more, or a later attempt of it waits."""
+        step = self.steps.get(step_id)
+        if step is None or attempt < step.step.attempt or (only_if_later and attempt == step.step.attempt):
+            return
+        if attempt > step.step.attempt:
+            step.step = msgspec.structs.replace(step.step, attempt=attempt)
+        if step.life.may(Move.RETURN):
+            step.life.advance(Move.RETURN)
+
+    def settle(self, finished: StepFinished) -> None:
+        """The truth is known: correct the charge, learn the length of answers."""
+        pool = self._roster.pool(finished.pool)
+        pool.mean_output_tokens += OUTPUT_MEAN_WEIGHT * (finished.output_tokens - pool.mean_output_tokens)
+        step = self.steps.get(finished.step_id)
+        if step is None:
+            return
+        true_s = pool.cost.step_s(finished.prompt_tokens, finished.cached_tokens, finished.output_tokens)
+        self._recharge(step, true_s)
+
+    def end(self, step_id: StepId, move: Move, now_s: float) -> Workflow | None:
+        """The step is over. Its workflow, or None when it was over before."""
+        self._ended[step_id] = None
+        if len(self._ended) > MAX_ENDED:
+            self._ended.popitem(last=False)
+        step = self.steps.pop(step_id, None)
+        if step is None:
+            return None
+        if move is not Move.FINISH and step.tag is not None:
+            ran = step.life.state in (StepState.TAKEN, StepState.STARTED)
+            pool = self._roster.pool(step.step.pool)
+            self._recharge(step, pool.cost.step_s(step.step.prompt_tokens, 0, step.output_tokens) if ran else 0.0)
+        if move is Move.REFUSE and not step.life.may(Move.REFUSE):
+            move = Move.ABORT
+        step.life.advance(move)
+        self._waiting.discard(step_id)
+        workflow = self._roster.workflows[step.step.root]
+        del workflow.steps[step_id]
+        workflow.served_s += step.charged_s
+        session = workflow.sessions[step.step.session]
+        session.live_steps -= 1
+        session.dormant_at_s = max(session.dormant_at_s, now_s)
+        return workflow
+
+    def name_all(self, now_s: float) -> None:
+        """Nobody could name anything for a while: that was no sign of death."""
+        for step in self.steps.values():
+            step.named_s = now_s
+
+    # --- charges -----------------------------------------------------------------------------------------------
+
+    def _recharge(self, step: Step, true_s: float) -> None:
+        self.fair.correct(step.step.tenant, true_s - step.charged_s)
+        step.charged_s = true_s
+
+    def _expected_output(self, pool: Pool, step: Step) -> float:
+        return min(step.step.max_output_tokens, pool.mean_output_tokens)

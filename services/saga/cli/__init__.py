@@ -1,0 +1,1 @@
+"""The `saga` command: start a mesh, attach a worker, run a benchmark."""

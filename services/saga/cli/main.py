@@ -1,0 +1,34 @@
+"""The command `saga`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from saga.cli import up, worker
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; its exit code. 2: wrong usage or a start that failed."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["bench"]:  # knows its own flags
+        from saga.load.cli import main as bench  # noqa: PLC0415 - the load generator is only loaded when asked for
+
+        return bench(argv[1:])
+    flags = _parser().parse_args(argv)
+    code: int = flags.act(flags)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="saga", description="Schedules whole agent workflows over a cluster of SGLang servers."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    up.add_parser(commands)
+    worker.add_parser(commands)
+    commands.add_parser("bench", help="replay agent sessions and compare systems", add_help=False)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,278 @@
+"""Continuous batching: what runs in the next iteration, and what comes of it.
+
+Each iteration decodes one token of every request that has its prompt, and prefills at most `chunk_tokens` tokens of
+prompts, in chunks of whole pages; at most one prompt is left half done. When decode runs out of pages the request that
+has said least is retracted: it keeps what it said and waits again. Rules as in SGLang; called by EngineCore alone.
+"""
+
+from typing import Final, NamedTuple
+
+from saga.engine.new_tokens import NewTokenEstimate
+from saga.engine.pool import KvPool
+from saga.engine.profile import Profile
+from saga.engine.request import EngineRequest
+from saga.engine.stats import EngineStats
+from saga.engine.timing import prefill_pairs
+from saga.engine.waiting import WaitingQueue
+
+PREEMPTION_THRESHOLD: Final = 10
+"""SGLang's --priority-scheduling-preemption-threshold: a waiter must beat a running request by more than this."""
+_RETRY_ITERATIONS: Final = 8
+"""A waiter for whom KV was short is tried again after so many iterations, or when anything is freed."""
+_WHEN_FREED: Final = 1 << 60
+
+
+class IterationLoad(NamedTuple):
+    """What an iteration works on: new tokens, attention pairs, KV tokens read."""
+
+    tokens: int
+    pairs: float
+    context_tokens: int
+
+
+class Batch:
+    """The running requests of one engine, and those that wait to join."""
+
+    def __init__(self, profile: Profile, pool: KvPool, stats: EngineStats, *, priority_scheduling: bool) -> None:
+        self.waiting = WaitingQueue(by_priority=priority_scheduling)
+        self.decoding: dict[str, EngineRequest] = {}
+        self.context_tokens = 0
+        """KV tokens that the running iteration's decode attends to."""
+        self.quiet_iterations = 0
+        """Iterations from the running one on that only decode: nobody ends, joins or needs pages that are not there."""
+        self.first_tokens: list[EngineRequest] = []
+        """Requests that got their first token in the iteration completed last."""
+        self._profile = profile
+        self._pool = pool
+        self._stats = stats
+        self._priority_scheduling = priority_scheduling
+        self._estimate = NewTokenEstimate(profile.shrink)
+        self._prefills: list[tuple[EngineRequest, int]] = []
+        self._half_done: EngineRequest | None = None
+        self._retry_in = 0
+        """Iterations until the head of the queue is tried again."""
+
+    @property
+    def running(self) -> int:
+        """Requests that hold KV."""
+        return len(self.decoding) + len(self._prefilling())
+
+    def holders(self) -> list[EngineRequest]:
+        """Requests that hold KV, each once."""
+        return [*self.decoding.values(), *self._prefilling()]
+
+    def enqueue(self, request: EngineRequest) -> None:
+        """A request starts to wait."""
+        self.waiting.add(request)
+        if self._priority_scheduling or len(self.waiting) == 1:
+            self._disturb()
+
+    def drop(self, request: EngineRequest) -> None:
+        """A request is over, wherever it stands; its KV is its owner's business."""
+        if self.decoding.pop(request.rid, None) is not None:
+            self.context_tokens -= request.fill_tokens
+        elif request in self._prefilling():
+            self._prefills = [entry for entry in self._prefills if entry[0] is not request]
+            if self._half_done is request:
+                self._half_done = None
+        else:
+            self.waiting.remove(request)
+        self._disturb()
+
+    def begin(self, now_s: float) -> IterationLoad:
+        """Put the next iteration together; a load of 0 tokens when there is nothing to do."""
+        self._room_for_decode()
+        self._prefills = []
+        budget = max(self._profile.page_tokens, self._profile.chunk_tokens - len(self.decoding))
+        if self._half_done is not None:
+            budget -= self._go_on(self._half_done, budget)
+        if self._half_done is None and self._retry_in <= 0:
+            self._admit(budget, now_s)
+        self.context_tokens = sum(request.prompt_tokens + request.output_tokens for request in self.decoding.values())
+        tokens = len(self.decoding)
+        pairs: float = self.context_tokens
+        context_tokens = self.context_tokens
+        for request, chunk in self._prefills:
+            tokens += chunk
+            pairs += prefill_pairs(request.prefilled_tokens, chunk)
+            context_tokens += request.prefilled_tokens
+        self.quiet_iterations = self._quiet()
+        return IterationLoad(tokens, pairs, context_tokens)
+
+    def complete(self, end_s: float) -> list[EngineRequest]:
+        """Take the results of the running iteration; returns the requests that end with it."""
+        at_end = []
+        for request in self.decoding.values():
+            request.output_tokens += 1
+            if request.output_tokens >= request.planned_tokens:
+                at_end.append(request)
+        self._count(1)
+        self.first_tokens = []
+        for request, chunk in self._prefills:
+            request.prefilled_tokens += chunk
+            self._stats.prefilled_tokens += chunk
+            self._pool.cache(request, request.prefilled_tokens)
+            if request.prefilled_tokens < request.fill_tokens:
+                continue
+            if self._half_done is request:
+                self._half_done = None
+            if request.first_token_s < 0.0:
+                request.first_token_s = end_s
+                self.first_tokens.append(request)
+            request.output_tokens += 1
+            self._stats.generated_tokens += 1
+            self.decoding[request.rid] = request
+            at_end.append(request)
+        self._prefills = []
+        return [request for request in at_end if _is_over(request)]
+
+    def skip(self, iterations: int) -> None:
+        """Take the results of that many quiet iterations; the one after them is running now."""
+        for request in self.decoding.values():
+            request.output_tokens += iterations
+            grown = self._pool.grow(request, request.fill_tokens)
+            assert grown, "a quiet iteration ran out of pages"
+        self.context_tokens += iterations * len(self.decoding)
+        self.quiet_iterations -= iterations
+        self._count(iterations)
+        self._stats.iterations += iterations
+
+    def check(self) -> None:
+        """Assert the batch's own invariants."""
+        for request in self.decoding.values():
+            assert request.output_tokens < request.planned_tokens <= request.max_new_tokens
+            assert request.held_tokens >= request.fill_tokens, "decode without room"
+        for request, chunk in self._prefills:
+            assert request.rid not in self.decoding
+            assert request.held_tokens >= request.prefilled_tokens + chunk
+        assert self.running <= self._profile.max_running
+        assert all(request.node is None for request in self.waiting)
+
+    def _prefilling(self) -> list[EngineRequest]:
+        requests = [request for request, _ in self._prefills]
+        if self._half_done is not None and self._half_done not in requests:
+            requests.append(self._half_done)
+        return requests
+
+    def _count(self, iterations: int) -> None:
+        self._stats.generated_tokens += iterations * len(self.decoding)
+        self._estimate.decayed(iterations)
+        self._retry_in -= iterations
+
+    def _disturb(self) -> None:
+        self._retry_in = 0
+        self.quiet_iterations = 0
+
+    def _quiet(self) -> int:
+        if self._prefills or self._half_done is not None or not self.decoding:
+            return 0
+        steps = min(request.planned_tokens - request.output_tokens for request in self.decoding.values()) - 1
+        with_room = self._pool.available_pages // len(self.decoding) * self._profile.page_tokens
+        until_retry = self._retry_in if len(self.waiting) else steps
+        return max(0, min(steps, with_room, until_retry))
+
+    def _room_for_decode(self) -> None:
+        for request in list(self.decoding.values()):
+            while request.rid in self.decoding and not self._pool.grow(request, request.fill_tokens):
+                self._retract(self._least_said())
+
+    def _least_said(self) -> EngineRequest:
+        """Whom SGLang retracts: the fewest output tokens, then the longest prompt; the last one of a batch stays."""
+        if len(self.decoding) == 1 and self._half_done is not None:
+            return self._half_done
+        return min(self.decoding.values(), key=lambda request: (request.output_tokens, -request.prompt_tokens))
+
+    def _retract(self, request: EngineRequest) -> None:
+        if self._half_done is request:
+            self._half_done = None
+        else:
+            del self.decoding[request.rid]
+        self._pool.release(request)
+        request.retractions += 1
+        self._stats.retractions += 1
+        self._estimate.retracted(self.decoding.values())
+        self.waiting.add(request)
+        self._disturb()
+
+    def _go_on(self, request: EngineRequest, budget: int) -> int:
+        """Prefill the next chunk of the half done prompt, as much as there is room for; returns its tokens."""
+        room = request.held_tokens - request.prefilled_tokens
+        room += self._pool.available_pages * self._profile.page_tokens
+        chunk = self._chunk(request, min(budget, room))
+        if chunk and self._pool.grow(request, request.prefilled_tokens + chunk):
+            self._prefills.append((request, chunk))
+            if request.prefilled_tokens + chunk == request.fill_tokens:
+                self._half_done = None
+        return chunk
+
+    def _chunk(self, request: EngineRequest, budget: int) -> int:
+        rest = request.fill_tokens - request.prefilled_tokens
+        return rest if rest <= budget else budget // self._profile.page_tokens * self._profile.page_tokens
+
+    def _admit(self, budget: int, now_s: float) -> None:
+        """Start waiting requests, first one first, until chunk, slots or KV are used up."""
+        while (head := self.waiting.head()) is not None and budget >= self._profile.page_tokens:
+            if self.running >= self._profile.max_running:
+                if not self._preempt_for(head):
+                    self._retry_in = _WHEN_FREED
+                    return
+                continue
+            chunk = self._start(head, budget)
+            if chunk == 0:
+                if not self._preempt_for(head):
+                    self._retry_in = _RETRY_ITERATIONS
+                    return
+                continue
+            self.waiting.pop()
+            budget -= chunk
+            self._prefills.append((head, chunk))
+            if head.started_s < 0.0:
+                head.started_s = now_s
+                head.cached_tokens = head.prefilled_tokens
+                self._stats.prompt_tokens += head.prompt_tokens
+                self._stats.cached_tokens += head.cached_tokens
+            if head.prefilled_tokens + chunk < head.fill_tokens:
+                self._half_done = head
+                return
+
+    def _start(self, request: EngineRequest, budget: int) -> int:
+        """Attach a waiting request to its prefix and make room for its first chunk; 0 when KV is short."""
+        alone = self.running == 0
+        self._pool.attach(request)
+        wanted = request.fill_tokens - request.prefilled_tokens + self._estimate.new_tokens(request)
+        chunk = self._chunk(request, budget)
+        fits = alone or wanted <= self._unreserved_tokens()
+        if chunk and fits and self._pool.grow(request, request.prefilled_tokens + chunk):
+            return chunk
+        self._pool.release(request)
+        return 0
+
+    def _unreserved_tokens(self) -> float:
+        reserved = self._estimate.reserved_tokens(self.decoding.values())
+        for request, _ in self._prefills:
+            missing = request.fill_tokens - request.held_tokens
+            reserved += max(0, missing) + self._estimate.new_tokens(request)
+        return self._pool.available_pages * self._profile.page_tokens - reserved
+
+    def _preempt_for(self, head: EngineRequest) -> bool:
+        """With priorities: retract the least important decode if `head` beats it clearly."""
+        if not self._priority_scheduling or not self.decoding:
+            return False
+        victim = min(self.decoding.values(), key=lambda request: (request.priority, request.output_tokens))
+        if head.priority - victim.priority <= PREEMPTION_THRESHOLD:
+            return False
+        self._retract(victim)
+        return True
+
+
+def _is_over(request: EngineRequest) -> bool:
+    """Whether the output ends with the token just produced; asks how it goes on where that is not known yet."""
+    if request.output_tokens < request.planned_tokens:
+        return False
+    if not request.reason:
+        known, reason = request.output.plan(request.output_tokens)
+        request.planned_tokens = min(known, request.max_new_tokens)
+        request.reason = reason if known <= request.max_new_tokens else "length"
+        if not request.reason and known == request.max_new_tokens:
+            request.reason = "length"
+    return request.output_tokens >= request.planned_tokens

@@ -1,0 +1,235 @@
+"""EngineCore: a simulated SGLang scheduler. Radix cache, continuous batching with chunked prefill, retraction, timing.
+
+Pure: `handle(event, now_s) -> effects`. It runs in real time behind HTTP and ZMQ in the `engine` service and in virtual
+time in the simulator. An iteration that is due is done before the event; iterations between which nothing can happen
+(only decode, no page short, nothing to admit) are done in one go, so that long decodes cost little.
+Rules and constants follow SGLang's scheduler with --enable-mixed-chunk: chunked prefill and decode share an iteration.
+"""
+
+from saga.engine.batch import Batch
+from saga.engine.events import (
+    Abort,
+    Arrive,
+    Cleared,
+    CloseSession,
+    Effect,
+    Event,
+    Finished,
+    Flush,
+    OpenSession,
+    Progress,
+    Rejected,
+)
+from saga.engine.pool import KvPool
+from saga.engine.profile import Profile
+from saga.engine.request import EngineRequest
+from saga.engine.sessions import SessionTags
+from saga.engine.stats import EngineStats
+from saga.engine.timing import IterationTimer
+from saga.kernel.effects import Tick, WakeAt
+
+
+class EngineCore:
+    """One engine. `progress=False` leaves out all Progress effects but that of the first token, for simulators."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        session_radix_cache: bool = True,
+        priority_scheduling: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self.profile = profile
+        self.stats = EngineStats()
+        self._progress = progress
+        self._pool = KvPool(profile.kv_pages, profile.page_tokens)
+        self._sessions = SessionTags(enabled=session_radix_cache)
+        self._batch = Batch(profile, self._pool, self.stats, priority_scheduling=priority_scheduling)
+        self._timer = IterationTimer(profile)
+        self._requests: dict[str, EngineRequest] = {}
+        self._end_s = -1.0
+        """When the running iteration ends; negative while idle."""
+        self._iteration_s = 0.0
+        self._effects: list[Effect] = self._pool.effects
+
+    def handle(self, event: Event, now_s: float) -> list[Effect]:
+        """Do what is due at `now_s` and then the event; returns effects in order, WakeAt last."""
+        self._advance(now_s)
+        match event:
+            case Tick():
+                pass
+            case Arrive():
+                self._arrive(event, now_s)
+            case Abort():
+                self._abort(event, now_s)
+            case OpenSession(session_id):
+                self._sessions.open(session_id)
+            case CloseSession(session_id):
+                self._sessions.close(session_id, self._pool.tree)
+            case Flush():
+                self._flush()
+        if self._end_s < 0.0:
+            self._begin(now_s)
+        effects = self._effects[:]
+        self._effects.clear()
+        if self._end_s >= 0.0:
+            # Durations only grow while a batch decodes, so this is never late; an early call just asks again.
+            ahead = 0 if self._progress else self._batch.quiet_iterations
+            effects.append(WakeAt(self._end_s + ahead * self._iteration_s))
+        return effects
+
+    # Questions.
+
+    @property
+    def running(self) -> int:
+        """Requests in the batch, with the one whose prompt is being prefilled."""
+        return self._batch.running
+
+    @property
+    def waiting(self) -> int:
+        """Requests not started, or retracted."""
+        return len(self._batch.waiting)
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens that waiting requests must fill, cached or not."""
+        return sum(request.fill_tokens for request in self._batch.waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs or waits."""
+        return not self._requests
+
+    @property
+    def pool(self) -> KvPool:
+        """The KV pool, to be read only."""
+        return self._pool
+
+    @property
+    def due_s(self) -> float:
+        """When the running iteration ends; negative while idle."""
+        return self._end_s
+
+    @property
+    def open_sessions(self) -> list[str]:
+        """Session tags that are open."""
+        return self._sessions.open_ids
+
+    def has(self, rid: str) -> bool:
+        """Whether a request is waiting or running."""
+        return rid in self._requests
+
+    def check(self) -> None:
+        """Assert all invariants; for tests and the simulator."""
+        self._batch.check()
+        holders = self._batch.holders()
+        self._pool.check(holders)
+        assert {request.rid for request in [*holders, *self._batch.waiting]} == set(self._requests)
+        assert (self._end_s >= 0.0) == bool(holders), "a batch without an iteration, or the reverse"
+        assert self.idle or holders, "requests wait for nothing"
+
+    # Events.
+
+    def _arrive(self, arrival: Arrive, now_s: float) -> None:
+        tokens = arrival.prompt_tokens + arrival.max_new_tokens
+        room = min(self.profile.context_tokens, self._pool.capacity_pages * self.profile.page_tokens)
+        if arrival.rid in self._requests:
+            self._effects.append(Rejected(arrival.rid, "rid is in use"))
+        elif arrival.prompt_tokens < 1 or arrival.max_new_tokens < 1:
+            self._effects.append(Rejected(arrival.rid, "prompt and output must have at least one token"))
+        elif tokens > room:
+            self._effects.append(Rejected(arrival.rid, f"prompt and output need {tokens} tokens, {room} fit"))
+        else:
+            generation = self._sessions.join(arrival.session_id)
+            request = EngineRequest(arrival, generation, now_s)
+            self._requests[arrival.rid] = request
+            self._batch.enqueue(request)
+            self.stats.requests += 1
+
+    def _abort(self, abort: Abort, now_s: float) -> None:
+        rids = [rid for rid in self._requests if rid == abort.rid or (not abort.exact and rid.startswith(abort.rid))]
+        for request in [self._requests[rid] for rid in rids]:
+            self._finish(request, "abort", now_s)
+        if not self._batch.running:
+            self._end_s = -1.0
+
+    def _flush(self) -> None:
+        if self.idle:
+            self._pool.clear()
+            self._effects.append(Cleared())
+
+    # Iterations.
+
+    def _advance(self, now_s: float) -> None:
+        while 0.0 <= self._end_s <= now_s:
+            if self._batch.quiet_iterations > 0:
+                self._skip(now_s)
+            else:
+                end_s = self._end_s
+                finished = self._batch.complete(end_s)
+                for request in self._batch.first_tokens:
+                    self._report(request)
+                for request in finished:
+                    self._finish(request, request.reason, end_s)
+                self._begin(end_s)
+        if self._progress:
+            for request in self._batch.decoding.values():
+                self._report(request)
+
+    def _skip(self, now_s: float) -> None:
+        """Complete quiet iterations up to `now_s`; the one in flight afterwards may be quiet too."""
+        batch = self._batch
+        size = len(batch.decoding)
+        context_tokens = batch.context_tokens
+        quiet = batch.quiet_iterations
+        end_s = self._end_s
+        done = 0
+        while done < quiet and end_s <= now_s:
+            done += 1
+            context_tokens += size
+            self._iteration_s = self._timer.iteration_s(size, context_tokens, context_tokens)
+            end_s += self._iteration_s
+        self._end_s = end_s
+        batch.skip(done)
+
+    def _begin(self, now_s: float) -> None:
+        load = self._batch.begin(now_s)
+        if load.tokens:
+            self._iteration_s = self._timer.iteration_s(load.tokens, load.pairs, load.context_tokens)
+            self._end_s = now_s + self._iteration_s
+            self.stats.iterations += 1
+        else:
+            self._end_s = -1.0
+
+    def _report(self, request: EngineRequest) -> None:
+        if request.output_tokens > request.reported_tokens:
+            request.reported_tokens = request.output_tokens
+            self._effects.append(Progress(request.rid, request.output_tokens))
+
+    def _finish(self, request: EngineRequest, reason: str, now_s: float) -> None:
+        if self._progress:
+            self._report(request)
+        # The last token said was never fed back, so it has no KV.
+        computed = request.fill_tokens - 1 if request.rid in self._batch.decoding else request.prefilled_tokens
+        self._batch.drop(request)
+        if request.node is not None:
+            self._pool.cache(request, computed)
+            self._sessions.tag(request.session_id, request.session_generation, request.node, self._pool.tree)
+        self._pool.release(request)
+        del self._requests[request.rid]
+        self.stats.finish(request, reason)
+        self._effects.append(
+            Finished(
+                rid=request.rid,
+                reason=reason,
+                prompt_tokens=request.prompt_tokens,
+                cached_tokens=request.cached_tokens,
+                output_tokens=request.output_tokens,
+                retractions=request.retractions,
+                arrived_s=request.arrived_s,
+                started_s=request.started_s,
+                first_token_s=request.first_token_s,
+                finished_s=now_s,
+            )
+        )

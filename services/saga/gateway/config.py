@@ -1,0 +1,39 @@
+"""Settings of one gateway, read once from SAGA_GATEWAY_* by `__main__`."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from saga.runtime.config import DEFAULT_NATS_URL
+
+PREFIX: Final = "SAGA_GATEWAY_"
+MIB: Final = 1024 * 1024
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one gateway is told."""
+
+    nats_url: str = DEFAULT_NATS_URL
+    cell: str = "main"
+    host: str = "127.0.0.1"
+    port: int = 8000  # 0: any free one, see port_file
+    port_file: Path | None = None  # gets the port as text once the gateway listens
+    id: str = ""  # unique in the cell; empty: random
+    tenants: Path | None = None  # TOML file of API keys; none: everything is tenant `default`
+    body_limit_bytes: int = 16 * MIB  # of one request
+    waiting_body_bytes: int = 256 * MIB  # of all requests that wait for an engine; above it 503
+    chain_bytes: int = 256 * MIB  # of page chains kept for sessions, least recently used out first
+    resume_bytes: int = MIB  # of generated text kept per stream, to continue it if its engine dies
+    keepalive_s: float = 10.0  # silence after which a waiting stream gets a comment
+    connect_s: float = 2.0  # to reach an engine
+    drain_s: float = 20.0  # for requests in flight when told to stop
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting."""
+        for name in ("body_limit_bytes", "waiting_body_bytes", "keepalive_s", "connect_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{PREFIX}{name.upper()} must be positive")
+        for name in ("port", "chain_bytes", "resume_bytes", "drain_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{PREFIX}{name.upper()} must not be negative")

@@ -1,0 +1,279 @@
+"""A completion request from its headers to its step: read, understand, hash, hand over to an `Exchange`, log."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, TypeVar
+
+from aiohttp import web
+
+from saga.contract.ids import PoolId, StepId, TenantId
+from saga.contract.messages import StepReady
+from saga.gateway import http_metrics as metrics
+from saga.gateway import openai, sessions
+from saga.gateway.api_errors import (
+    ApiError,
+    bodies_full,
+    body_too_large,
+    duplicate,
+    no_workers,
+    stopping,
+    too_long,
+    unknown_model,
+)
+from saga.gateway.config import GatewaySettings
+from saga.gateway.fleet import Pool
+from saga.gateway.http_desk import Desk
+from saga.gateway.http_engine import EngineClient
+from saga.gateway.http_client import ClientGoneError
+from saga.gateway.http_exchange import Exchange
+from saga.gateway.identity import Identity, RunningKeys, identify
+from saga.gateway.openai import Api, Asked
+from saga.gateway.sessions import Prompt, SessionChains
+from saga.gateway.tenants import Tenant, Tenants
+from saga.runtime.log import get_logger
+
+THREAD_FROM_BYTES: Final = 64 * 1024  # of a body; below, a thread costs more than it saves
+END_WITHIN_S: Final = 2.0  # for requests that were told that the gateway stops
+T = TypeVar("T")
+log = get_logger()
+
+
+class _Request:
+    """What is known of one request while it lives."""
+
+    __slots__ = ("_completions", "api", "body_bytes", "error", "exchange", "key", "outcome", "step", "tenant")
+
+    def __init__(self, completions: "Completions", api: Api) -> None:
+        self._completions = completions
+        self.api = api
+        self.tenant = TenantId("")
+        self.key = ""  # idempotency key, once claimed
+        self.body_bytes = 0  # counted against the budget of waiting bodies
+        self.step: StepReady | None = None
+        self.exchange: Exchange | None = None
+        self.outcome = "failed"
+        self.error = ""
+
+    def body_grew(self, by_bytes: int) -> None:
+        """More of the body is here."""
+        self.body_bytes += by_bytes
+        self._completions.waiting_bytes += by_bytes
+
+    def body_left(self) -> None:
+        """The body is at the engine, or of no use."""
+        self._completions.waiting_bytes -= self.body_bytes
+        self.body_bytes = 0
+
+
+class Completions:
+    """Both completion APIs, and all their requests in flight."""
+
+    def __init__(self, settings: GatewaySettings, desk: Desk, engines: EngineClient, tenants: Tenants) -> None:
+        self._settings = settings
+        self._desk = desk
+        self._engines = engines
+        self._tenants = tenants
+        self._chains = SessionChains(settings.chain_bytes)
+        self._keys = RunningKeys()
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenize")
+        self._live: dict[asyncio.Task[object], _Request] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+        self.waiting_bytes = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being served."""
+        return len(self._live)
+
+    @property
+    def chain_bytes(self) -> int:
+        """Memory of the sessions' page chains."""
+        return self._chains.held_bytes
+
+    async def drain(self, within_s: float) -> None:
+        """Takes nothing new and waits for what is in flight; what is left then is ended, and its clients told."""
+        self.draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        for task, live in list(self._live.items()):
+            if live.exchange is not None:
+                live.exchange.stopping = True
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_WITHIN_S):
+                await self._idle.wait()
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def serve(self, api: Api, request: web.Request) -> web.StreamResponse:
+        """One request. Raises ApiError while nothing has been sent, ClientGoneError."""
+        if self.draining:
+            raise stopping()
+        task = asyncio.current_task()
+        assert task is not None
+        live = self._live[task] = _Request(self, api)
+        self._idle.clear()
+        try:
+            response = await self._serve(request, live)
+            live.outcome = live.exchange.outcome if live.exchange is not None else "failed"
+        except ApiError as error:
+            live.outcome = "refused" if error.status < 500 else "failed"
+            live.error = error.code or error.message
+            raise
+        except (asyncio.CancelledError, ClientGoneError):
+            live.outcome = "client_gone"
+            raise
+        else:
+            return response
+        finally:
+            live.body_left()
+            if live.key:
+                self._keys.release(live.tenant, live.key)
+            del self._live[task]
+            if not self._live:
+                self._idle.set()
+            _log(live)
+
+    async def _serve(self, request: web.Request, live: _Request) -> web.StreamResponse:
+        tenant = self._tenants.of(request.headers.get("Authorization"))
+        live.tenant = tenant.id
+        key = request.headers.get("Idempotency-Key", "")
+        if key:
+            if not self._keys.claim(tenant.id, key):
+                raise duplicate(key)
+            live.key = key
+        body = await self._read(request, live)
+        read_s = self._desk.now_s()
+        large = len(body) > THREAD_FROM_BYTES
+        asked = await self._aside(openai.parse, live.api, body) if large else openai.parse(live.api, body)
+        pool = self._pool_of(asked)
+        whose = identify(
+            request.headers,
+            tenant=tenant.id,
+            session_id=asked.session_id,
+            prompt_cache_key=asked.prompt_cache_key,
+            fresh=os.urandom(8).hex(),
+        )
+        last = self._chains.last(whose.session) if whose.lasting else None
+        hashing = partial(sessions.advance, last, asked.token_bytes, pool.page_tokens, tenant.cache_salt)
+        prompt = await self._aside(hashing) if large else hashing()
+        if whose.lasting and not whose.final:
+            self._chains.keep(whose.session, prompt)
+        live.step = self._step(asked, prompt, whose=whose, tenant=tenant, pool=pool, read_s=read_s)
+        live.exchange = Exchange(
+            request,
+            self._desk,
+            self._engines,
+            asked,
+            tenant,
+            read_s=read_s,
+            keepalive_s=self._settings.keepalive_s,
+            resume_bytes=self._settings.resume_bytes,
+            body_left=live.body_left,
+        )
+        try:
+            return await live.exchange.run(self._desk.submit(live.step, prompt))
+        finally:
+            if whose.final:
+                self._chains.close(whose.session)
+            else:
+                self._chains.ended(whose.session, self._desk.now_s())
+
+    async def _read(self, request: web.Request, live: _Request) -> bytes:
+        """The body, within its own limit and the budget of all that wait. Raises ApiError."""
+        limit = self._settings.body_limit_bytes
+        if (request.content_length or 0) > limit:
+            raise body_too_large(limit)
+        parts: list[bytes] = []
+        while data := await request.content.readany():
+            live.body_grew(len(data))
+            if live.body_bytes > limit:
+                raise body_too_large(limit)
+            if self.waiting_bytes > self._settings.waiting_body_bytes:
+                raise bodies_full()
+            parts.append(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _pool_of(self, asked: Asked) -> Pool:
+        pools = self._desk.pools()
+        if not pools:
+            raise no_workers()
+        pool = pools.get(PoolId(asked.model))
+        if pool is None:
+            raise unknown_model(asked.model, pools)
+        if asked.prompt_tokens + (asked.max_tokens or 1) > pool.context_tokens:
+            param = openai.PROMPT_FIELD[asked.api]
+            raise too_long(param, asked.prompt_tokens, asked.max_tokens or 0, pool.context_tokens)
+        return pool
+
+    def _step(
+        self, asked: Asked, prompt: Prompt, *, whose: Identity, tenant: Tenant, pool: Pool, read_s: float
+    ) -> StepReady:
+        hashes, stride = prompt.new_hashes()
+        return StepReady(
+            step_id=StepId(os.urandom(16).hex()),
+            attempt=0,
+            gateway_id=self._desk.gateway_id,
+            tenant=tenant.id,
+            root=whose.root,
+            session=whose.session,
+            parent=whose.parent,
+            pool=pool.pool,
+            agent_class=asked.agent_class,
+            prompt_tokens=asked.prompt_tokens,
+            max_output_tokens=asked.max_tokens or pool.context_tokens - asked.prompt_tokens,
+            page_tokens=pool.page_tokens,
+            base_pages=prompt.base_pages,
+            base_tip=prompt.base_tip,
+            new_hashes=hashes,
+            hash_stride=stride,
+            deadline_s=whose.deadline_s,
+            final=whose.final,
+            gap_s=self._chains.gap_s(whose.session, read_s),
+            waited_s=self._desk.now_s() - read_s,
+            at=self._desk.clock.wall_s(),
+        )
+
+    async def _aside(self, work: Callable[..., T], *arguments: object) -> T:
+        """In a thread, so that a large prompt does not hold up every stream."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+
+def _log(live: _Request) -> None:
+    """The canonical line of a request."""
+    metrics.REQUESTS.labels(live.outcome).inc()
+    step, exchange = live.step, live.exchange
+    if step is None or exchange is None:
+        log.info("request", api=live.api, outcome=live.outcome, tenant=live.tenant, error=live.error)
+        return
+    metrics.EVENTS.inc(exchange.events)
+    grant, done = exchange.grant, exchange.done
+    log.info(
+        "request",
+        api=live.api,
+        outcome=live.outcome,
+        error=live.error,
+        tenant=step.tenant,
+        root=step.root,
+        session=step.session,
+        step=step.step_id,
+        model=step.pool,
+        worker=grant.worker_id if grant else "",
+        waited=grant.waited if grant else "",
+        control_ms=round(1000 * exchange.control_s, 3),
+        first_token_ms=round(1000 * exchange.first_token_s, 3),
+        attempts=exchange.attempts,
+        prompt_tokens=step.prompt_tokens,
+        output_tokens=done.output_tokens if done else 0,
+        cached_tokens=done.cached_tokens if done else 0,
+        finish=done.finish_reason if done else "",
+    )

@@ -1,0 +1,324 @@
+"""One request from its step's submission to its last byte: wait for a grant, run on the engine, relay.
+
+The hot path is `_relay`: bytes pass unparsed, in whole events. How an answer goes on after its engine died is decided
+in `resume.py`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from saga.contract.ids import rid
+from saga.contract.messages import Grant
+from saga.gateway import http_metrics as metrics
+from saga.gateway import resume, sse
+from saga.gateway.answers import ANSWERS, finish_word
+from saga.gateway.api_errors import ApiError, from_engine, not_resumable, rejected, stopping
+from saga.gateway.engine_body import engine_body, with_usage
+from saga.gateway.events import Completed, EngineDied, GaveUp, Progressed, Reject, Run, Sending
+from saga.gateway.http_client import ClientStream
+from saga.gateway.http_desk import Desk, Ticket
+from saga.gateway.http_engine import Departure, EngineClient, EngineLostError, LeaseLostError
+from saga.gateway.openai import PATHS, Asked
+from saga.gateway.screening import screened
+from saga.gateway.tenants import Tenant
+from saga.gateway.transcript import Transcript
+from saga.runtime.log import get_logger
+
+PROGRESS_EVERY_S: Final = 2.0
+_WAITING: Final = sse.comment("waiting")
+_ELSEWHERE: Final = frozenset({502, 503, 504})  # an engine's answers that another engine may not give
+
+log = get_logger()
+
+
+class Exchange:
+    """The story of one request."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        desk: Desk,
+        engines: EngineClient,
+        asked: Asked,
+        tenant: Tenant,
+        *,
+        read_s: float,
+        keepalive_s: float,
+        resume_bytes: int,
+        body_left: Callable[[], None],
+    ) -> None:
+        self._desk = desk
+        self._engines = engines
+        self._asked = asked
+        self._tenant = tenant
+        self._read_s = read_s
+        self._keepalive_s = keepalive_s
+        self._body_left = body_left
+        self._client = ClientStream(request)
+        self._sent = Transcript(resume_bytes)
+        self._sent_tokens = 0  # of text, before the present attempt
+        self._base = with_usage(asked.raw) if asked.stream else {}
+        self._changes: dict[str, object] = self._base
+        self._progress_at_s = 0.0
+        self._left_s = 0.0  # present attempt written to its engine
+        self._at_engine: tuple[str, str] | None = None  # (url, rid) while a request may run there
+        self.stopping = False  # set when this gateway must go before the answer is complete
+        self.grant: Grant | None = None
+        self.attempts = 0
+        self.control_s = 0.0
+        self.first_token_s = 0.0
+        self.done: Completed | None = None
+
+    async def run(self, ticket: Ticket) -> web.StreamResponse:
+        """The answer, sent or to be sent. Raises ApiError while nothing has been sent, ClientGoneError."""
+        step_id = ticket.step.step_id
+        try:
+            return await self._until_answered(ticket)
+        except ApiError as error:
+            self._desk.tell(GaveUp(step_id, self._sent.events, failed=True))
+            return await self._failed(error)
+        except asyncio.CancelledError:
+            self._abandon(ticket)
+            task = asyncio.current_task()
+            if not self.stopping or task is None:
+                raise
+            task.uncancel()
+            return await self._failed(stopping())
+        except BaseException:
+            self._abandon(ticket)
+            raise
+        finally:
+            ticket.close()
+
+    def _abandon(self, ticket: Ticket) -> None:
+        """Nobody waits for the answer: end it at the engine too."""
+        self._desk.tell(GaveUp(ticket.step.step_id, self._sent.events, failed=self.stopping))
+        if self._at_engine is not None:
+            url, request_id = self._at_engine
+            self._desk.spawn(self._engines.abort(url, request_id), "abort")
+
+    async def _until_answered(self, ticket: Ticket) -> web.StreamResponse:
+        while True:
+            news = await self._news(ticket)
+            if isinstance(news, Reject):
+                raise rejected(news.reason, news.detail, news.retry_after_s)
+            try:
+                return await self._attempt(ticket, news)
+            except LeaseLostError:
+                continue  # the core has asked again
+            except EngineLostError as error:
+                log.info(
+                    "engine.lost",
+                    step=ticket.step.step_id,
+                    worker=news.grant.worker_id,
+                    attempt=news.attempt,
+                    why=str(error),
+                )
+                answered = await self._engine_lost(ticket)
+                if answered is not None:
+                    return answered
+
+    async def _news(self, ticket: Ticket) -> Run | Reject:
+        """The core's next word; a stream that waits long shows signs of life."""
+        if not self._asked.stream:
+            return await ticket.next()
+        while True:
+            try:
+                async with asyncio.timeout(self._keepalive_s):
+                    return await ticket.next()
+            except TimeoutError:
+                await self._client.write(_WAITING)
+
+    # --- one attempt -------------------------------------------------------------------------------------------
+
+    async def _attempt(self, ticket: Ticket, run: Run) -> web.StreamResponse:
+        grant, step_id = run.grant, ticket.step.step_id
+        self.grant, self.attempts = grant, run.attempt + 1
+        request_id = rid(step_id, run.attempt)
+        body = engine_body(
+            self._asked.raw,
+            rid=request_id,
+            session_tag=grant.session_tag,
+            priority=grant.priority,
+            cache_salt=self._tenant.cache_salt,
+            changes=self._changes,
+        )
+
+        def may_leave() -> bool:
+            self._desk.tell(Sending(step_id, grant))
+            return self._desk.holds(step_id, grant)
+
+        departure = Departure(may_leave)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as scope:
+                ticket.cut = lambda: scope.reschedule(loop.time())
+                self._at_engine = (grant.engine_url, request_id)
+                answer = await self._engines.post(grant.engine_url, PATHS[self._asked.api], body, departure)
+                try:
+                    self._left(departure)
+                    response = await self._answered(ticket, answer, run)
+                    answer.release()
+                finally:
+                    answer.close()
+        except TimeoutError as error:
+            raise EngineLostError("its worker says that it died") from error
+        finally:
+            ticket.cut = None
+        self._at_engine = None
+        return response
+
+    def _left(self, departure: Departure) -> None:
+        """The request is at the engine."""
+        self._left_s = departure.left_s
+        if self.attempts == 1:
+            self.control_s = departure.left_s - self._read_s
+            if self.grant is not None and self.grant.waited == "none":
+                metrics.CONTROL.observe(self.control_s)
+        self._body_left()
+
+    async def _answered(self, ticket: Ticket, answer: aiohttp.ClientResponse, run: Run) -> web.StreamResponse:
+        if answer.status != 200:
+            text = await _read(answer)
+            self._at_engine = None
+            if answer.status in _ELSEWHERE:
+                raise EngineLostError(f"it answered {answer.status}")
+            raise from_engine(answer.status, text)
+        if self._asked.stream:
+            return await self._relay(ticket, answer, run)
+        return self._whole(ticket, await _read(answer))
+
+    def _whole(self, ticket: Ticket, data: bytes) -> web.Response:
+        try:
+            answer = ANSWERS.decode(data)
+        except msgspec.DecodeError as error:
+            raise EngineLostError(f"its answer is no JSON: {error}") from error
+        if answer.finish_reason == "abort":
+            raise EngineLostError("it aborted the request")
+        self._sent.read_chunk(answer)
+        self.first_token_s = time.monotonic() - self._left_s
+        self._complete(ticket)
+        return web.Response(body=data, headers={**self._headers(), "Content-Type": "application/json"})
+
+    async def _relay(self, ticket: Ticket, answer: aiohttp.ClientResponse, run: Run) -> web.StreamResponse:
+        splice = resume.Splice(self._sent) if run.attempt and self._sent.id else None
+        sent, content = self._sent, answer.content
+        held, lost, done = b"", "", False
+        while True:
+            try:
+                data = await content.readany()
+            except (aiohttp.ClientError, OSError) as error:
+                raise EngineLostError(str(error) or type(error).__name__) from error
+            if not data:
+                break
+            if held or not data.endswith(sse.END):
+                data, held = sse.split_whole(held + data)
+            if splice is not None:
+                data = splice.apply(data)
+            if sse.needs_care(data):
+                data, lost = screened(data, self._asked, sent, self._sent_tokens)
+            if data:
+                done = data.endswith(sse.DONE)
+                sent.add(data)
+                now_s = time.monotonic()
+                if now_s >= self._progress_at_s:
+                    self._progress(ticket, now_s)
+                metrics.CHUNKS.inc()
+                await self._client.write(data, self._headers)
+            if lost:
+                raise EngineLostError(lost)
+        if not done:
+            raise EngineLostError("its stream ended early")
+        sent.fold_end()
+        self._complete(ticket)
+        return await self._client.end()
+
+    def _progress(self, ticket: Ticket, now_s: float) -> None:
+        if self.first_token_s == 0.0:
+            self.first_token_s = now_s - self._left_s
+        self._progress_at_s = now_s + PROGRESS_EVERY_S
+        self._desk.tell(Progressed(ticket.step.step_id, self._sent.events))
+
+    # --- after an attempt --------------------------------------------------------------------------------------
+
+    async def _engine_lost(self, ticket: Ticket) -> web.StreamResponse | None:
+        """Go on with another engine, or end here: returns the answer when only its end was missing."""
+        asked, sent = self._asked, self._sent
+        self._at_engine = None
+        sent.fold()
+        if asked.stream and resume.complete(asked, sent):
+            output_tokens = sent.text_tokens
+            await self._client.write(resume.ending(asked, sent, "length", output_tokens), self._headers)
+            sent.finish_reason = sent.finish_reason or "length"
+            self._complete(ticket)
+            return await self._client.end()
+        fixed = resume.why_not(asked, sent)
+        if fixed:
+            raise not_resumable(fixed)
+        (metrics.RESUMED if sent.begun else metrics.RETRIED).inc()
+        self._sent_tokens = sent.text_tokens
+        self._changes = self._base | resume.changes(asked, sent)
+        self._desk.tell(EngineDied(ticket.step.step_id, self._sent_tokens))
+        return None
+
+    def _complete(self, ticket: Ticket) -> None:
+        sent = self._sent
+        usage = sent.usage
+        if usage is None:
+            sent.fold()
+        self.done = Completed(
+            step_id=ticket.step.step_id,
+            prompt_tokens=usage.prompt_tokens if usage else self._asked.prompt_tokens,
+            output_tokens=usage.output_tokens if usage else sent.text_tokens,
+            cached_tokens=usage.cached_tokens if usage else 0,
+            finish_reason=finish_word(sent.finish_reason),
+            tools=sent.tools,
+            control_s=self.control_s,
+            first_token_s=self.first_token_s,
+            engine_s=time.monotonic() - self._left_s,
+        )
+        self._at_engine = None
+        self._desk.tell(self.done)
+
+    # --- the client --------------------------------------------------------------------------------------------
+
+    def _headers(self) -> dict[str, str]:
+        grant = self.grant
+        if grant is None:
+            return {}
+        return {
+            "X-Saga-Step": grant.step_id,
+            "X-Saga-Worker": grant.worker_id,
+            "X-Saga-Waited": grant.waited,
+            "X-Saga-Control-Ms": f"{1000 * self.control_s:.3f}",
+        }
+
+    async def _failed(self, error: ApiError) -> web.StreamResponse:
+        """The error as the API tells it: an answer, or the last event of a stream that has begun."""
+        if not self._client.begun:
+            raise error
+        await self._client.write(error.event() + sse.DONE)
+        return await self._client.end()
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, if it did not raise."""
+        return "completed" if self.done else "failed"
+
+    @property
+    def events(self) -> int:
+        """Events relayed."""
+        return self._sent.events
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await answer.read()
+    except (aiohttp.ClientError, OSError) as error:
+        raise EngineLostError(str(error) or type(error).__name__) from error

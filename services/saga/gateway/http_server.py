@@ -1,0 +1,143 @@
+"""The gateway's HTTP: routes, reading and bounding bodies, errors in the API's shape, probes, drain."""
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from saga.gateway import http_metrics as metrics
+from saga.gateway import openai
+from saga.gateway.api_errors import ApiError
+from saga.gateway.config import GatewaySettings
+from saga.gateway.fleet import Pool
+from saga.gateway.http_completions import Completions
+from saga.gateway.http_desk import Desk
+from saga.gateway.http_engine import EngineClient
+from saga.gateway.http_client import ClientGoneError
+from saga.gateway.tenants import Tenants
+from saga.runtime.log import get_logger
+from saga.runtime.metrics import CONTENT_TYPE, render
+
+CLOSE_WITHIN_S: Final = 2.0
+log = get_logger()
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class HttpServer:
+    """One listening socket and all requests behind it."""
+
+    def __init__(self, settings: GatewaySettings, desk: Desk, engines: EngineClient, tenants: Tenants) -> None:
+        self._settings = settings
+        self._desk = desk
+        self._tenants = tenants
+        self._completions = Completions(settings, desk, engines, tenants)
+        self._since = int(time.time())
+        self._runner = web.AppRunner(
+            self._app(), access_log=None, handler_cancellation=True, shutdown_timeout=CLOSE_WITHIN_S
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being served."""
+        return self._completions.in_flight
+
+    async def listen(self) -> int:
+        """Starts to serve; returns the port. OSError if it is taken."""
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024)
+        await site.start()
+        return int(self._runner.addresses[0][1])
+
+    async def drain(self, within_s: float) -> None:
+        """Says goodbye to probes and new requests, and waits for those in flight; what is left then is ended."""
+        await self._completions.drain(within_s)
+
+    async def close(self) -> None:
+        """Stops listening."""
+        await self._runner.cleanup()
+        self._completions.close()
+
+    # --- routes ------------------------------------------------------------------------------------------------
+
+    def _app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_post(openai.PATHS["chat"], self._answering(partial(self._completions.serve, "chat")))
+        app.router.add_post(
+            openai.PATHS["completions"], self._answering(partial(self._completions.serve, "completions"))
+        )
+        app.router.add_get("/v1/models", self._answering(self._models))
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_route("*", "/{path:.*}", self._answering(_unknown_path))
+        return app
+
+    def _answering(self, handle: Handler) -> Handler:
+        """Every error in the API's shape; none is a traceback, none leaves a client waiting."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handle(request)
+            except ApiError as error:
+                return web.Response(
+                    status=error.status, body=error.body(), headers=error.headers(), content_type="application/json"
+                )
+            except ClientGoneError:
+                raise ConnectionResetError from None  # aiohttp lets the connection go
+            except Exception:
+                log.exception("request.broke", path=request.path)
+                broke = ApiError(500, "Internal error; the operator's log has the details.", code="internal_error")
+                return web.Response(status=500, body=broke.body(), content_type="application/json")
+
+        return answer
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        missing = await self._desk.missing()
+        if self._completions.draining:
+            missing.append("time: this gateway is stopping")
+        if missing:
+            return _json({"status": "not ready", "missing": missing}, status=503)
+        return _json({"status": "ready"})
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        metrics.WAITING.set(self._desk.state.waiting)
+        metrics.RUNNING.set(self._desk.state.running)
+        metrics.BODY_BYTES.set(self._completions.waiting_bytes)
+        metrics.CHAIN_BYTES.set(self._completions.chain_bytes)
+        return web.Response(body=render(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _models(self, request: web.Request) -> web.Response:
+        self._tenants.of(request.headers.get("Authorization"))
+        return _json({"object": "list", "data": [self._model(pool) for pool in self._desk.pools().values()]})
+
+    def _model(self, pool: Pool) -> dict[str, object]:
+        return {
+            "id": pool.pool,
+            "object": "model",
+            "created": self._since,
+            "owned_by": "saga",
+            "max_model_len": pool.context_tokens,
+            "saga": {
+                "speed": pool.speed,
+                "shrink": pool.shrink,
+                "context_tokens": pool.context_tokens,
+                "page_tokens": pool.page_tokens,
+                "kv_tokens": pool.kv_tokens,
+                "workers": pool.workers,
+            },
+        }
+
+
+async def _unknown_path(request: web.Request) -> web.Response:
+    known = f"POST {openai.PATHS['chat']}, POST {openai.PATHS['completions']}, GET /v1/models"
+    raise ApiError(404, f"No {request.method} {request.path[:100]} here. There are: {known}.", code="unknown_url")
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(value), content_type="application/json")

@@ -1,0 +1,1 @@
+"""Which step starts where: residency, slots, leases. One leader per cell, warm standbys."""

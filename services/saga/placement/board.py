@@ -1,0 +1,184 @@
+"""Placement's books: workers, leases, sessions and queues, and the few moves that keep them consistent.
+
+Decides nothing. `state.py` is the only one to change it; `check` asserts what must hold between its parts.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from saga.contract.ids import NO_WORKER, LeaseId, PoolId, SessionId, StepId, WorkerId
+from saga.contract.messages import WorkerHello
+from saga.kernel.steps import StepState
+from saga.kv.residency import ResidencyIndex
+from saga.placement.queue import TagQueue
+from saga.placement.records import Lease, Session, Step, Worker
+
+MAX_SESSIONS = 50_000  # remembered; the ones used longest ago are forgotten first
+MAX_ENDED = 20_000  # step ids remembered so that a late message cannot bring one back
+
+
+class Board:
+    """Who waits where, who runs where, and what is at home where."""
+
+    def __init__(self) -> None:
+        self.index = ResidencyIndex()
+        self.workers: dict[WorkerId, Worker] = {}
+        self.steps: dict[StepId, Step] = {}
+        self.leases: dict[LeaseId, Lease] = {}
+        self.sessions: OrderedDict[SessionId, Session] = OrderedDict()
+        self.at_home: dict[WorkerId, TagQueue] = {}
+        self.homeless: dict[PoolId, TagQueue] = {}
+        self._ended: OrderedDict[StepId, None] = OrderedDict()
+
+    # --- queues ------------------------------------------------------------------------------------------------
+
+    def enqueue(self, step_id: StepId, home: WorkerId) -> None:
+        """Let the step wait at its home, or in its pool when it has none."""
+        step = self.steps[step_id]
+        self.dequeue(step_id)
+        step.queued_at = home
+        if home:
+            queue = self.at_home.setdefault(home, TagQueue())
+        else:
+            queue = self.homeless.setdefault(step.admitted.step.pool, TagQueue())
+        queue.push(step_id, step.admitted.tag)
+
+    def dequeue(self, step_id: StepId) -> None:
+        """Take the step out of the queue it is in, if any."""
+        step = self.steps[step_id]
+        if step.queued_at is None:
+            return
+        queue = self.at_home[step.queued_at] if step.queued_at else self.homeless[step.admitted.step.pool]
+        queue.remove(step_id)
+        step.queued_at = None
+
+    @property
+    def waiting(self) -> int:
+        """Admitted steps without a lease."""
+        return sum(map(len, self.at_home.values())) + sum(map(len, self.homeless.values()))
+
+    # --- leases ------------------------------------------------------------------------------------------------
+
+    def add_lease(self, lease: Lease) -> None:
+        """A slot is reserved."""
+        self.leases[lease.lease_id] = lease
+        worker = self.workers.get(lease.worker_id)
+        if worker is not None:
+            worker.leases[lease.lease_id] = lease
+
+    def free_lease(self, lease_id: LeaseId) -> Lease | None:
+        """The slot is free again. None when it was already."""
+        lease = self.leases.pop(lease_id, None)
+        if lease is None:
+            return None
+        worker = self.workers.get(lease.worker_id)
+        if worker is not None:
+            worker.leases.pop(lease_id, None)
+        step = self.steps.get(lease.step_id)
+        if step is not None and step.lease is lease:
+            step.lease = None
+        return lease
+
+    def leases_of(self, step_id: StepId) -> list[Lease]:
+        """All leases given out for a step; more than one after a grant was lost or late."""
+        return [lease for lease in self.leases.values() if lease.step_id == step_id]
+
+    def forget_step(self, step_id: StepId) -> None:
+        """The step is over."""
+        if step_id in self.steps:
+            self.dequeue(step_id)
+            del self.steps[step_id]
+        self._ended[step_id] = None
+        if len(self._ended) > MAX_ENDED:
+            self._ended.popitem(last=False)
+
+    def has_ended(self, step_id: StepId) -> bool:
+        """Whether the step was over not long ago."""
+        return step_id in self._ended
+
+    # --- workers -----------------------------------------------------------------------------------------------
+
+    def hello(self, hello: WorkerHello, now_s: float) -> tuple[Worker, bool]:
+        """The worker is there. True with it: it is new, or its engine is."""
+        worker = self.workers.get(hello.worker_id)
+        fresh = worker is None or worker.hello.epoch != hello.epoch
+        if worker is None:
+            worker = self.workers[hello.worker_id] = Worker(hello, now_s)
+            for lease in self.leases.values():
+                if lease.worker_id == hello.worker_id:
+                    worker.leases[lease.lease_id] = lease
+            for session in self.sessions.values():
+                if session.home == hello.worker_id:
+                    worker.homed_sessions += 1
+                    worker.homed_tokens += session.context_tokens
+        elif fresh:
+            worker.suspect_until_s = 0.0
+        worker.hello = hello
+        worker.seen_s = now_s
+        return worker, fresh
+
+    def in_pool(self, pool: PoolId) -> Iterator[Worker]:
+        """Workers that run this model."""
+        return (worker for worker in self.workers.values() if worker.hello.pool == pool)
+
+    # --- sessions ----------------------------------------------------------------------------------------------
+
+    def session(self, session_id: SessionId, root: str) -> Session:
+        """The session's record, made when there is none, and now the most recently used."""
+        session = self.sessions.get(session_id)
+        if session is None:
+            session = self.sessions[session_id] = Session(session_id, root)
+            if len(self.sessions) > MAX_SESSIONS:
+                _, oldest = self.sessions.popitem(last=False)
+                self._unhome(oldest)
+        else:
+            self.sessions.move_to_end(session_id)
+        return session
+
+    def settle(self, session: Session, home: WorkerId, context_tokens: int) -> None:
+        """The session is at home there, with a context of this size."""
+        self._unhome(session)
+        session.home, session.context_tokens = home, context_tokens
+        worker = self.workers.get(home)
+        if worker is not None:
+            worker.homed_sessions += 1
+            worker.homed_tokens += context_tokens
+
+    def forget_session(self, session_id: SessionId) -> None:
+        """The session will not come back."""
+        session = self.sessions.pop(session_id, None)
+        if session is not None:
+            self._unhome(session)
+
+    def _unhome(self, session: Session) -> None:
+        worker = self.workers.get(session.home)
+        if worker is not None:
+            worker.homed_sessions -= 1
+            worker.homed_tokens -= session.context_tokens
+        session.home = NO_WORKER
+        session.context_tokens = 0
+
+    # --- invariants --------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Assert what must hold between steps, queues, leases, workers and sessions."""
+        for worker_id, worker in self.workers.items():
+            here = {lease.lease_id for lease in self.leases.values() if lease.worker_id == worker_id}
+            assert set(worker.leases) == here, f"{worker_id}: slots {set(worker.leases) ^ here} leak"
+            homed = [s for s in self.sessions.values() if s.home == worker_id]
+            assert worker.homed_sessions == len(homed)
+            assert worker.homed_tokens == sum(s.context_tokens for s in homed)
+        queued = 0
+        for step_id, step in self.steps.items():
+            assert step.life.live, f"{step_id} is over and still here"
+            held = step.life.state in (StepState.GRANTED, StepState.TAKEN, StepState.STARTED)
+            assert held == (step.lease is not None), f"{step_id} is {step.life.state.value}, lease {step.lease}"
+            assert (step.queued_at is not None) == (step.life.state is StepState.ADMITTED), f"{step_id} is not queued"
+            if step.lease is not None:
+                assert self.leases.get(step.lease.lease_id) is step.lease
+            if step.queued_at is not None:
+                queued += 1
+                queue = self.at_home[step.queued_at] if step.queued_at else self.homeless[step.admitted.step.pool]
+                assert step_id in queue
+        assert queued == self.waiting, "a queue holds a step that is not there"
+        self.index.check()

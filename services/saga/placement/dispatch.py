@@ -1,0 +1,192 @@
+"""The start of steps: who is next for a slot, where a homeless step goes, and the grant that says so."""
+
+from saga.contract.ids import NO_WORKER, LeaseId, PoolId, SessionTag, StepId, WorkerId, session_tag
+from saga.contract.messages import Grant, NeedChain, StepReady, WaitCause
+from saga.contract.subjects import Subjects
+from saga.kernel.effects import Effect, Publish
+from saga.kernel.steps import Move
+from saga.placement.board import Board
+from saga.placement.policy import Candidate, PlacementPolicy
+from saga.placement.records import Lease, Step, Worker
+
+GRANT_TTL_S = 2.0  # untaken, a lease dies after this
+LEASE_TTL_S = 5.0  # taken, it dies after this without renewal
+NO_TAG = SessionTag("")  # the engine keeps none
+
+Effects = list[Effect]
+
+
+class Dispatcher:
+    """Starts the lowest eligible tag wherever a slot is free."""
+
+    def __init__(self, board: Board, subjects: Subjects, policy: PlacementPolicy, *, lookahead: int) -> None:
+        self.leading = False
+        self.fence = 0
+        self._board = board
+        self._subjects = subjects
+        self._policy = policy
+        self._lookahead = lookahead
+        self._admission_fence = 0
+        self._leases_given = 0
+
+    def stale_admission(self, fence: int) -> bool:
+        """Whether this comes from an admission that has been replaced."""
+        if fence < self._admission_fence:
+            return True
+        self._admission_fence = fence
+        return False
+
+    # --- chains and homes --------------------------------------------------------------------------------------
+
+    def learn_chain(self, step: StepReady) -> Effects:
+        """Take over the page chain of the step's prompt; ask for the whole when its base is unknown here."""
+        session = self._board.session(step.session, step.root)
+        if session.extend(step.base_pages, step.base_tip, step.new_hashes, step.hash_stride):
+            return []
+        need = NeedChain(step_id=step.step_id, attempt=step.attempt, session=step.session, fence=self.fence)
+        return [Publish(self._subjects.gateway(step.gateway_id), need)]
+
+    def home_of(self, step: Step) -> WorkerId:
+        """Where the step's session is at home: as seen here, else as admission remembers."""
+        session = self._board.sessions.get(step.admitted.step.session)
+        return (session.home if session is not None else NO_WORKER) or step.admitted.home
+
+    def usable_home(self, step: Step, now_s: float) -> WorkerId:
+        """The same, but nowhere when nothing can start there. A home not yet heard of may still say hello."""
+        home = self.home_of(step)
+        worker = self._board.workers.get(home)
+        if worker is None:
+            return home if home and not self._board.workers else NO_WORKER
+        fits = worker.hello.pool == step.admitted.step.pool and worker.usable(now_s)
+        return home if fits else NO_WORKER
+
+    # --- queueing ----------------------------------------------------------------------------------------------
+
+    def start_or_queue(self, step_id: StepId, home: WorkerId, now_s: float) -> Effects:
+        """An admitted step: it starts at once if it is next where it may run, else it waits there."""
+        step = self._board.steps[step_id]
+        session = self._board.sessions.get(step.admitted.step.session)
+        if session is not None and not session.home and home:
+            self._board.settle(session, home, session.context_tokens)
+        home = self.usable_home(step, now_s)
+        self._board.enqueue(step_id, home)
+        effects = self.serve(home, now_s) if home else self._serve_homeless(step.admitted.step.pool, now_s)
+        if step.queued_at is not None and step.wait_cause in ("none", "inactive"):
+            known = any(w.usable(now_s) for w in self._board.in_pool(step.admitted.step.pool))
+            step.wait_cause = ("home" if home else "slot") if known else "no_worker"
+        return effects
+
+    def scatter(self, worker_id: WorkerId, now_s: float) -> Effects:
+        """Nothing can start there: what waits for it may go anywhere."""
+        queue = self._board.at_home.get(worker_id)
+        if not queue:
+            return []
+        pools = set()
+        for step_id in queue.steps():
+            pools.add(self._board.steps[step_id].admitted.step.pool)
+            self._board.enqueue(step_id, NO_WORKER)
+        return [effect for pool in sorted(pools) for effect in self._serve_homeless(pool, now_s)]
+
+    def serve(self, worker_id: WorkerId, now_s: float) -> Effects:
+        """Fill this worker's free slots, lowest tag first."""
+        worker = self._board.workers.get(worker_id)
+        if worker is None or not self.leading or not worker.usable(now_s):
+            return []
+        effects: Effects = []
+        while True:
+            step_id = self._next_for(worker)
+            if step_id is None or not self._room(worker, self._board.steps[step_id]):
+                return effects
+            effects += self._grant(step_id, worker, "next_tag", now_s)
+
+    def _next_for(self, worker: Worker) -> StepId | None:
+        queues = (
+            self._board.at_home.get(worker.hello.worker_id),
+            self._board.homeless.get(worker.hello.pool),
+        )
+        heads = [head for queue in queues if queue and (head := queue.head()) is not None]
+        return min(heads, key=lambda head: self._board.steps[head].admitted.tag, default=None)
+
+    def _serve_homeless(self, pool: PoolId, now_s: float) -> Effects:
+        """Give the pool's homeless steps, lowest tag first, to the worker that the policy likes best."""
+        effects: Effects = []
+        queue = self._board.homeless.get(pool)
+        while self.leading and queue and (step_id := queue.head()) is not None:
+            step = self._board.steps[step_id]
+            workers = [w for w in self._board.in_pool(step.admitted.step.pool) if w.usable(now_s)]
+            workers = [w for w in workers if self._room(w, step)]
+            if not workers:
+                break
+            session = self._board.session(step.admitted.step.session, step.admitted.step.root)
+            resident = self._board.index.match(session.hashes, session.stride)
+            candidates = [self._candidate(w, step.admitted.step, resident) for w in workers]
+            decision = self._policy.choose(step.admitted.step, candidates)
+            effects += self._grant(step_id, self._board.workers[decision.choice], decision.reason, now_s)
+        return effects
+
+    def _room(self, worker: Worker, step: Step) -> bool:
+        return self._policy.engine_queues or worker.room_for(step.tokens, self._lookahead)
+
+    def _candidate(self, worker: Worker, step: StepReady, resident: dict[WorkerId, int]) -> Candidate:
+        hello = worker.hello
+        return Candidate(
+            worker_id=hello.worker_id,
+            cached_tokens=_cached(resident.get(hello.worker_id, 0), hello.page_tokens, step.prompt_tokens),
+            leases=len(worker.leases),
+            leased_engine_s=worker.leased_engine_s,
+            homed_tokens=worker.homed_tokens,
+            homed_sessions=worker.homed_sessions,
+            kv_tokens=hello.kv_tokens,
+            prompt_s_per_token=hello.cost.prompt_s_per_token,
+        )
+
+    # --- grants ------------------------------------------------------------------------------------------------
+
+    def _grant(self, step_id: StepId, worker: Worker, reason: str, now_s: float) -> Effects:
+        step = self._board.steps[step_id]
+        ready = step.admitted.step
+        hello = worker.hello
+        session = self._board.session(ready.session, ready.root)
+        pages = self._board.index.resident_pages(hello.worker_id, session.hashes, session.stride)
+        cached_tokens = _cached(pages, hello.page_tokens, ready.prompt_tokens)
+        self._leases_given += 1
+        lease_id = LeaseId(f"{self.fence:012x}{self._leases_given:08x}")
+        engine_s = hello.cost.step_s(ready.prompt_tokens, cached_tokens, step.tokens - ready.prompt_tokens)
+        waited: WaitCause = step.wait_cause
+        grant = Grant(
+            step_id=step_id,
+            attempt=step.attempt,
+            lease_id=lease_id,
+            root=ready.root,
+            session=ready.session,
+            worker_id=hello.worker_id,
+            engine_url=hello.engine_url,
+            session_tag=session_tag(ready.session, 0) if hello.session_tags else NO_TAG,
+            cached_tokens=cached_tokens,
+            reason=reason,
+            cost_s=engine_s,
+            waited=waited,
+            ttl_s=GRANT_TTL_S,
+            lease_ttl_s=LEASE_TTL_S,
+            moved_from=session.home if session.home != hello.worker_id else NO_WORKER,
+            admission_fence=self._admission_fence,
+            fence=self.fence,
+        )
+        self._hold(step, Lease(lease_id, step_id, hello.worker_id, step.tokens, engine_s, now_s + GRANT_TTL_S))
+        return [Publish(self._subjects.gateway(ready.gateway_id), grant)]
+
+    def follow_grant(self, step: Step, grant: Grant, now_s: float) -> None:
+        """A standby books what its leader granted."""
+        lease = Lease(grant.lease_id, grant.step_id, grant.worker_id, step.tokens, grant.cost_s, now_s + grant.ttl_s)
+        self._hold(step, lease)
+
+    def _hold(self, step: Step, lease: Lease) -> None:
+        self._board.dequeue(lease.step_id)
+        step.life.advance(Move.GRANT)
+        step.lease = lease
+        self._board.add_lease(lease)
+
+
+def _cached(pages: int, page_tokens: int, prompt_tokens: int) -> int:
+    """Tokens of the prompt that need no prefill: whole pages, and never the last token."""
+    return min(pages * page_tokens, max(0, prompt_tokens - 1) // page_tokens * page_tokens)

@@ -1,0 +1,100 @@
+"""What placement remembers of a worker, a lease, a step and a session. Plain data with a few questions."""
+
+import msgspec
+
+from saga.contract.ids import LeaseId, SessionId, StepId, WorkerId
+from saga.contract.messages import StepAdmitted, WaitCause, WorkerHello
+from saga.kernel.steps import StepLife
+
+OUTPUT_CLAIM_TOKENS = 1_024  # KV set aside for output when the client's limit is far above what answers need
+
+
+class Lease(msgspec.Struct, gc=False):
+    """A reservation on one worker, from its grant until it is freed."""
+
+    lease_id: LeaseId
+    step_id: StepId
+    worker_id: WorkerId
+    tokens: int  # of KV set aside
+    engine_s: float  # modelled work
+    expires_s: float  # monotonic; pushed back by each renewal
+    taken: bool = False
+
+
+class Worker:
+    """One engine as placement sees it."""
+
+    __slots__ = ("healthy", "hello", "homed_sessions", "homed_tokens", "leases", "seen_s", "suspect_until_s")
+
+    def __init__(self, hello: WorkerHello, now_s: float) -> None:
+        self.hello = hello
+        self.healthy = True
+        self.seen_s = now_s
+        self.suspect_until_s = 0.0  # a gateway could not reach it; believe its heartbeats after this only
+        self.leases: dict[LeaseId, Lease] = {}
+        self.homed_tokens = 0  # context of the sessions at home here
+        self.homed_sessions = 0
+
+    def usable(self, now_s: float) -> bool:
+        """Whether a step may start here."""
+        return self.healthy and now_s >= self.suspect_until_s
+
+    @property
+    def leased_tokens(self) -> int:
+        return sum(lease.tokens for lease in self.leases.values())
+
+    @property
+    def leased_engine_s(self) -> float:
+        return sum(lease.engine_s for lease in self.leases.values())
+
+    def room_for(self, tokens: int, lookahead: int) -> bool:
+        """Whether the engine could start one more step now, plus the look-ahead that hides the round trip."""
+        if not self.leases:
+            return True  # a step larger than the pool itself is refused elsewhere
+        fits = self.leased_tokens + tokens <= self.hello.kv_tokens
+        return fits and len(self.leases) < self.hello.max_running + lookahead
+
+
+class Step:
+    """One admitted step that is not over."""
+
+    __slots__ = ("admitted", "attempt", "lease", "life", "named_s", "queued_at", "wait_cause")
+
+    def __init__(self, admitted: StepAdmitted, life: StepLife, now_s: float) -> None:
+        self.admitted = admitted
+        self.life = life
+        self.attempt = admitted.step.attempt
+        self.named_s = now_s
+        self.lease: Lease | None = None
+        self.queued_at: WorkerId | None = None  # whose queue it is in; "" is its pool's
+        self.wait_cause: WaitCause = admitted.waited
+
+    @property
+    def tokens(self) -> int:
+        """KV to set aside for it."""
+        return self.admitted.step.prompt_tokens + min(self.admitted.step.max_output_tokens, OUTPUT_CLAIM_TOKENS)
+
+
+class Session:
+    """Where a session is at home, and the page chain of its last prompt."""
+
+    __slots__ = ("context_tokens", "hashes", "home", "root", "session", "stride")
+
+    def __init__(self, session: SessionId, root: str) -> None:
+        self.session = session
+        self.root = root
+        self.hashes = b""
+        self.stride = 1
+        self.home: WorkerId = WorkerId("")
+        self.context_tokens = 0
+
+    def extend(self, base_pages: int, base_tip: bytes, new_hashes: bytes, stride: int) -> bool:
+        """Take over a step's chain. False when its base is not what is known here: ask for the whole."""
+        if base_pages == 0:
+            self.hashes, self.stride = new_hashes, stride
+            return True
+        end = 8 * base_pages
+        if stride != 1 or self.stride != 1 or len(self.hashes) < end or self.hashes[end - 8 : end] != base_tip:
+            return False
+        self.hashes = self.hashes[:end] + new_hashes
+        return True

@@ -1,0 +1,107 @@
+"""What happens to a worker agent's core besides messages, and what it asks of its engine.
+
+Events come from `http_sglang` and `zmq_events` through the shell; the three engine effects go back the same way.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+from saga.contract.ids import SessionTag
+from saga.contract.messages import CostModel, ResidencyChange
+from saga.kernel.effects import Effect, Received, Tick
+
+
+class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine says of itself when the agent attaches."""
+
+    model: str
+    page_tokens: int
+    kv_tokens: int
+    context_tokens: int
+    max_running: int
+    session_tags: bool  # it honours session_id
+    speed: float = 1.0
+    shrink: int = 1
+    cost: CostModel = CostModel()
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """The engine answers, and its events follow from the first one that can still be had."""
+
+    facts: EngineFacts
+    epoch: int  # higher than any before, also over restarts of the agent
+
+
+class KvEvents(msgspec.Struct, frozen=True):
+    """Changes of the engine's cache, in order and without a gap."""
+
+    changes: tuple[ResidencyChange, ...]
+
+
+class KvEventsLost(msgspec.Struct, frozen=True):
+    """The engine no longer has some events: what it holds is unknown from here on, except what new events tell."""
+
+
+class LoadSeen(msgspec.Struct, frozen=True):
+    """The engine answered a poll."""
+
+    running: int
+    waiting: int
+    used_tokens: int
+
+
+class LoadMissed(msgspec.Struct, frozen=True):
+    """The engine did not answer a poll in time; its process may live."""
+
+
+class EngineGone(msgspec.Struct, frozen=True):
+    """The engine's process is gone, or was replaced by another."""
+
+
+class TagClosed(msgspec.Struct, frozen=True):
+    """The engine has closed a session tag, as asked."""
+
+    tag: SessionTag
+
+
+class TagCloseFailed(msgspec.Struct, frozen=True):
+    """The engine could not be asked."""
+
+    tag: SessionTag
+
+
+class Leave(msgspec.Struct, frozen=True):
+    """The agent is told to stop."""
+
+
+class AbortRequest(msgspec.Struct, frozen=True, gc=False):
+    """Effect: abort this request at the engine."""
+
+    rid: str
+
+
+class CloseTag(msgspec.Struct, frozen=True, gc=False):
+    """Effect: close this session tag at the engine; answered with TagClosed or TagCloseFailed."""
+
+    tag: SessionTag
+
+
+class CheckEngine(msgspec.Struct, frozen=True, gc=False):
+    """Effect: somebody says that the engine died; look now, not at the next poll."""
+
+
+WorkerEvent: TypeAlias = (
+    Received
+    | Tick
+    | Attached
+    | KvEvents
+    | KvEventsLost
+    | LoadSeen
+    | LoadMissed
+    | EngineGone
+    | TagClosed
+    | TagCloseFailed
+    | Leave
+)
+WorkerEffect: TypeAlias = Effect | AbortRequest | CloseTag | CheckEngine

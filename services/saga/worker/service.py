@@ -1,0 +1,299 @@
+"""The live shell of a worker agent: engine and bus on one side, the core on the other.
+
+It decides nothing: messages, KV events and polls go into `WorkerState.handle`, effects come out and are carried out in
+order. Run by `python -m saga.worker`.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import aiohttp
+import zmq.asyncio
+
+from saga.contract.errors import StartError
+from saga.contract.ids import SessionTag, WorkerId
+from saga.contract.subjects import Subjects
+from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Tick, WakeAt
+from saga.runtime import metrics
+from saga.runtime.app import App
+from saga.runtime.bus import Bus, Incoming
+from saga.runtime.clock import Clock, MonotonicClock
+from saga.runtime.log import get_logger
+from saga.worker.config import WorkerConfig
+from saga.worker.events import (
+    AbortRequest,
+    Attached,
+    CheckEngine,
+    CloseTag,
+    EngineGone,
+    KvEventsLost,
+    Leave,
+    LoadMissed,
+    TagClosed,
+    TagCloseFailed,
+    WorkerEffect,
+    WorkerEvent,
+)
+from saga.worker.http_sglang import EngineSlow, EngineUnreachable, EngineView, SglangHttp
+from saga.worker.journal import Journal
+from saga.worker.presence import NEVER_S
+from saga.worker.retention import policy_named
+from saga.worker.state import WorkerState
+from saga.worker.zmq_events import KvEventStream, Restarted
+
+RETRY_S: Final = 0.25  # between two tries to attach
+PATIENCE_S: Final = 5.0  # before the log says that there is no engine
+LONGEST_NAP_S: Final = 60.0
+STOP_S: Final = 5.0  # for requests to the engine that are under way at the end
+
+log = get_logger()
+OPEN_TAGS = metrics.gauge("saga_worker_open_session_tags", "Session tags open at the engine")
+LEASES = metrics.gauge("saga_worker_leases", "Leases out on this worker")
+PAGES = metrics.gauge("saga_worker_resident_pages", "KV pages that the engine holds")
+EVENTS_LOST = metrics.counter("saga_worker_kv_events_lost_total", "Times that KV events could not be had again")
+ABORTS = metrics.counter("saga_worker_aborts_total", "Requests aborted because nobody renewed their lease")
+
+
+class JournalFile:
+    """The journal on disk. Small writes, no fsync: it has to survive the agent, not the machine."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads what is there and writes it anew. Raises StartError when the file cannot be used."""
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.journal = Journal(path.read_bytes() if path.exists() else b"")
+            self._rewrite()
+        except OSError as error:
+            raise StartError(f"SAGA_WORKER_JOURNAL={path}: {error.strerror}") from error
+
+    def write(self, effect: Persist | Forget) -> None:
+        """Add one word."""
+        journal = self.journal
+        line = journal.opened(effect.key, effect.value) if isinstance(effect, Persist) else journal.gone(effect.key)
+        self._file.write(line)
+        if journal.overgrown:
+            self._file.close()
+            self._rewrite()
+
+    def close(self) -> None:
+        """Nothing more to say."""
+        self._file.close()
+
+    def _rewrite(self) -> None:
+        beside = self._path.with_suffix(self._path.suffix + ".new")
+        beside.write_bytes(self.journal.anew())
+        beside.replace(self._path)
+        self._file = self._path.open("ab", buffering=0)
+
+
+class Agent:
+    """One agent while it lives."""
+
+    def __init__(self, app: App, config: WorkerConfig, bus: Bus, http: SglangHttp, clock: Clock) -> None:
+        """Raises StartError for a bad policy or journal."""
+        self._app = app
+        self._worker_id = WorkerId(config.worker_id)
+        self._subjects = Subjects(config.cell)
+        self._config = config
+        self._bus = bus
+        self._http = http
+        self._clock = clock
+        self._file = JournalFile(config.journal_path)
+        self._outbox: asyncio.Queue[Publish | None] = asyncio.Queue()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._wake_s = NEVER_S
+        self._woken = asyncio.Event()
+        self._look = asyncio.Event()
+        self._epoch = 0
+        self.state = WorkerState(
+            self._worker_id,
+            config.engine_url,
+            self._subjects,
+            policy_named(config.retention, config.tag_ttl_s, config.tag_cap_s),
+            Random(os.urandom(8)),
+            lease_ttl_s=config.lease_ttl_s,
+            resync_jitter_s=config.resync_jitter_s,
+        )
+
+    async def live(self) -> None:
+        """From subscriptions to the last goodbye."""
+        sending = self._app.spawn(self._send(), name="worker.send")
+        self._app.spawn(self._tick(), name="worker.tick")
+        self._perform(self.state.restore(self._file.journal.records(), self._clock.monotonic_s()))
+        subjects, me = self._subjects, self._worker_id
+        subscriptions = [
+            await self._bus.subscribe(subject, self._received)
+            for subject in (
+                subjects.lease(me),
+                subjects.step_ends_at(me),
+                subjects.sessions_released(me),
+                subjects.forecast(me),
+                subjects.resync(me),
+            )
+        ]
+        await self._bus.barrier()
+        await self._app.stop_or(self._follow_engine())
+        self.feed(Leave())
+        for subscription in subscriptions:
+            await subscription.drain()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=STOP_S)
+        self._outbox.put_nowait(None)
+        await sending
+        self._file.close()
+
+    def feed(self, event: WorkerEvent) -> None:
+        """An event into the core, its effects out."""
+        self._perform(self.state.handle(event, self._clock.monotonic_s()))
+
+    def _received(self, incoming: Incoming) -> None:
+        self.feed(Received(incoming.message))
+
+    # The engine
+
+    async def _follow_engine(self) -> None:
+        """One incarnation after the other."""
+        context = zmq.asyncio.Context()
+        try:
+            while True:
+                view = await self._find_engine()
+                self._epoch = max(self._epoch + 1, int(self._clock.wall_s() * 1000))
+                stream = KvEventStream(context, view.events_endpoint, view.replay_endpoint, view.topic)
+                self.feed(Attached(view.facts, self._epoch))
+                if self._config.retention != "lru" and not view.facts.session_tags:
+                    log.warning("worker.no_session_tags", hint="start the engine with --enable-session-radix-cache")
+                if not view.replay_endpoint:
+                    log.warning("worker.no_replay", hint="add replay_endpoint to --kv-events-config")
+                await self._until_gone(stream)
+                self.feed(EngineGone())
+        finally:
+            context.destroy(linger=0)
+
+    async def _find_engine(self) -> EngineView:
+        started_s, told = self._clock.monotonic_s(), False
+        while True:
+            try:
+                return await self._http.view()
+            except (EngineUnreachable, EngineSlow) as error:
+                if not told and self._clock.monotonic_s() - started_s > PATIENCE_S:
+                    told = True
+                    log.warning("worker.no_engine", url=self._config.engine_url, error=str(error))
+            await asyncio.sleep(RETRY_S)
+
+    async def _until_gone(self, stream: KvEventStream) -> None:
+        """Events and polls until the engine's process is gone or another."""
+        watching = [asyncio.create_task(self._poll()), asyncio.create_task(self._consume(stream))]
+        try:
+            done, _ = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+            stream.close()
+
+    async def _consume(self, stream: KvEventStream) -> None:
+        async for event in stream.follow():
+            if isinstance(event, Restarted):
+                return
+            if isinstance(event, KvEventsLost):
+                EVENTS_LOST.inc()
+            self.feed(event)
+
+    async def _poll(self) -> None:
+        """Returns when nobody listens at the engine's address, twice in a row."""
+        refused = False
+        while True:
+            try:
+                self.feed(await self._http.load())
+                refused = False
+            except EngineSlow as error:
+                log.info("worker.engine_slow", error=str(error))
+                self.feed(LoadMissed())
+            except EngineUnreachable:
+                if refused:
+                    return
+                refused = True
+                continue
+            self._measure()
+            self._look.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), self._config.poll_s)
+
+    def _measure(self) -> None:
+        OPEN_TAGS.set(len(self.state.tags))
+        LEASES.set(len(self.state.leases))
+        PAGES.set(self.state.feed.pages)
+
+    # Effects
+
+    def _perform(self, effects: list[WorkerEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Publish():
+                    self._outbox.put_nowait(effect)
+                case Persist() | Forget():
+                    self._file.write(effect)
+                case WakeAt(at_s):
+                    self._wake_s = at_s
+                    self._woken.set()
+                case CloseTag(tag):
+                    self._call(self._close_tag(tag))
+                case AbortRequest(request):
+                    ABORTS.inc()
+                    self._call(self._abort(request))
+                case CheckEngine():
+                    self._look.set()
+                case Log(event, facts):
+                    log.info(event, worker=self._worker_id, **facts)
+                case _:
+                    raise AssertionError(f"the worker's core asked for {effect}")
+
+    async def _send(self) -> None:
+        """One sender, so that deltas leave in their order."""
+        while (publish := await self._outbox.get()) is not None:
+            await self._bus.publish(publish.subject, publish.message)
+
+    async def _tick(self) -> None:
+        """Wakes the core when it asked for it."""
+        while True:
+            delay_s = self._wake_s - self._clock.monotonic_s()
+            if delay_s <= 0:
+                self._wake_s = NEVER_S
+                self.feed(Tick())
+                continue
+            self._woken.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), min(delay_s, LONGEST_NAP_S))
+
+    def _call(self, call: Coroutine[Any, Any, None]) -> None:
+        task = self._app.spawn(call, name="worker.call")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _close_tag(self, tag: SessionTag) -> None:
+        try:
+            await self._http.close_tag(tag)
+        except (EngineUnreachable, EngineSlow):
+            self.feed(TagCloseFailed(tag))
+        else:
+            self.feed(TagClosed(tag))
+
+    async def _abort(self, request: str) -> None:
+        try:
+            await self._http.abort(request)
+        except (EngineUnreachable, EngineSlow) as error:
+            log.warning("worker.abort_failed", rid=request, error=str(error))
+
+
+async def serve(app: App, config: WorkerConfig, bus: Bus) -> None:
+    """Run one agent on this bus until told to stop."""
+    async with aiohttp.ClientSession() as session:
+        await Agent(app, config, bus, SglangHttp(session, config.engine_url), MonotonicClock()).live()

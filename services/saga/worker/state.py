@@ -1,0 +1,296 @@
+"""The worker agent's core: one engine's presence, residency, leases and session tags. Pure; `service` is its shell.
+
+It owns the truth about its engine's KV and health, and the TTL of every session tag there. It starts no steps and
+chooses no places. How long a tag is kept is `retention`'s choice.
+"""
+
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any, Final
+
+from saga.contract.ids import SessionTag, WorkerId, rid
+from saga.contract.messages import (
+    AllCleared,
+    Forecast,
+    LeaseReleased,
+    LeaseReturned,
+    LeasesRenewed,
+    LeaseTaken,
+    Message,
+    ResidencyDelta,
+    ResyncRequest,
+    SessionsReleased,
+    StepCancelled,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+    WorkerHello,
+)
+from saga.contract.subjects import Subjects
+from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Tick, WakeAt
+from saga.worker.events import (
+    AbortRequest,
+    Attached,
+    CheckEngine,
+    CloseTag,
+    EngineGone,
+    KvEvents,
+    KvEventsLost,
+    Leave,
+    LoadMissed,
+    LoadSeen,
+    TagClosed,
+    TagCloseFailed,
+    WorkerEffect,
+    WorkerEvent,
+)
+from saga.worker.journal import encode_record
+from saga.worker.leases import Lease, LeaseTable
+from saga.worker.presence import NEVER_S, Presence
+from saga.worker.residency import ResidencyFeed
+from saga.worker.retention import RetentionPolicy
+from saga.worker.tags import OpenTag, TagRecord, TagTable
+
+UNCLAIMED_S: Final = 10.0  # a tag from the journal that no lease claims goes after this
+Effects = list[WorkerEffect]
+
+
+class WorkerState:
+    """Everything one agent knows. `handle` is the one door."""
+
+    def __init__(
+        self,
+        worker_id: WorkerId,
+        engine_url: str,
+        subjects: Subjects,
+        retention: RetentionPolicy,
+        rng: Random,
+        *,
+        lease_ttl_s: float,
+        resync_jitter_s: float = 0.2,
+    ) -> None:
+        """`lease_ttl_s`: of a lease whose LeaseTaken was lost; `rng`: for the jitter of snapshots alone."""
+        self._worker_id = worker_id
+        self._subjects = subjects
+        self._retention = retention
+        self._wake_s = NEVER_S
+        self.presence = Presence(worker_id, engine_url)
+        self.leases = LeaseTable(lease_ttl_s)
+        self.tags = TagTable()
+        self.feed = ResidencyFeed(worker_id, rng, resync_jitter_s)
+        self._on_message: dict[type[Message], Callable[[Any, float], Effects]] = {
+            LeaseTaken: self._lease_taken,
+            LeaseReturned: self._lease_returned,
+            LeasesRenewed: self._leases_renewed,
+            StepStarted: self._step_moves,
+            StepProgress: self._step_moves,
+            StepFinished: self._step_finished,
+            StepCancelled: self._step_cancelled,
+            SessionsReleased: self._sessions_released,
+            Forecast: self._foretold,
+            ResyncRequest: self._resync,
+        }
+
+    def restore(self, records: Iterable[TagRecord], now_s: float) -> Effects:
+        """Before the first event: open tags and running leases as the journal of the last run has them."""
+        for record in records:
+            self.tags.restore(record, now_s + UNCLAIMED_S)
+            for lease in record.leases:
+                self.leases.take(lease, now_s)
+        return self._settled([], now_s)
+
+    # Questions
+
+    @property
+    def hello(self) -> WorkerHello | None:
+        """Who this worker is; None without an engine."""
+        return self.presence.hello
+
+    def check(self) -> None:
+        """Raise AssertionError where tables disagree: a lease out keeps its tag open, and none closes under it."""
+        self.leases.check()
+        self.tags.check()
+        for lease_id in self.tags.leases_out():
+            if not self.leases.out(lease_id):
+                raise AssertionError(f"a tag waits for lease {lease_id}, which is not out")
+
+    # The one door
+
+    def handle(self, event: WorkerEvent, now_s: float) -> Effects:
+        """Take an event in and return what to do about it. `now_s`: monotonic."""
+        effects: Effects = []
+        match event:
+            case Received(message):
+                act = self._on_message.get(type(message))
+                effects = act(message, now_s) if act is not None else []
+            case Tick():
+                self._wake_s = NEVER_S
+            case TagClosed(tag):
+                self.tags.closed(tag)
+            case TagCloseFailed(tag):
+                self.tags.close_failed(tag, now_s)
+            case _:
+                effects = self._of_engine(event, now_s)
+        return self._settled(effects, now_s)
+
+    # Engine
+
+    def _of_engine(self, event: WorkerEvent, now_s: float) -> Effects:
+        match event:
+            case KvEvents(changes):
+                return self._deltas(self.feed.change(changes, now_s)) if self.hello else []
+            case KvEventsLost():
+                return self._events_lost(now_s)
+            case LoadSeen():
+                self.presence.loaded(event)
+                return self._health(healthy=True, now_s=now_s)
+            case LoadMissed():
+                return self._health(healthy=False, now_s=now_s)
+            case Attached():
+                return self._attached(event, now_s)
+            case EngineGone():
+                return self._engine_gone(now_s)
+            case Leave():  # tags stay open: the journal has them
+                return self._announce(self.presence.leave())
+            case _:
+                return []
+
+    def _attached(self, event: Attached, now_s: float) -> Effects:
+        facts = event.facts
+        self.feed.restart(event.epoch)
+        hello = self.presence.attached(facts, event.epoch, tags=self._retention.tags)
+        told = Log("worker.attached", {"model": facts.model, "epoch": event.epoch, "session_tags": hello.session_tags})
+        return [told, *self._announce(hello), *self._beat(now_s)]
+
+    def _engine_gone(self, now_s: float) -> Effects:
+        """Its KV, its requests and its session tags went with it."""
+        leaving = self.presence.gone()
+        if leaving is None:
+            return []
+        for lease in self.leases.clear():
+            self.tags.free(lease, now_s)
+        self.tags.clear()
+        return [*self._announce(leaving), Log("worker.engine_gone", {"epoch": leaving.epoch})]
+
+    def _events_lost(self, now_s: float) -> Effects:
+        lost = Log("worker.kv_events_lost", {"epoch": self.feed.epoch, "pages_forgotten": self.feed.pages})
+        return [lost, *self._deltas(self.feed.change((AllCleared(),), now_s))] if self.hello else []
+
+    def _health(self, *, healthy: bool, now_s: float) -> Effects:
+        if not self.presence.turned(healthy=healthy):
+            return []
+        return [Log("worker.health", {"healthy": healthy}), *self._beat(now_s)]
+
+    def _beat(self, now_s: float) -> Effects:
+        counts = {"residency_seq": self.feed.seq, "tags": len(self.tags), "leases": len(self.leases)}
+        return self._announce(self.presence.heartbeat(now_s, **counts))
+
+    def _announce(self, message: Message | None) -> Effects:
+        return [] if message is None else [Publish(self._subjects.worker_presence(), message)]
+
+    # Messages
+
+    def _lease_taken(self, message: LeaseTaken, now_s: float) -> Effects:
+        tag = message.session_tag if self._retention.tags else SessionTag("")
+        ttl_s = message.lease_ttl_s
+        lease = Lease(message.lease_id, message.step_id, message.attempt, ttl_s, message.session, tag)
+        if self.leases.take(lease, now_s):
+            return self._closings(self.tags.take(lease))
+        if not self.leases.out(lease.lease_id) and tag and self.tags.state_of(tag) is None:
+            # The step's end overtook its beginning: the engine has the tag open all the same.
+            return [*self._closings(self.tags.take(lease)), *self._ended(lease, now_s)]
+        return []
+
+    def _lease_returned(self, message: LeaseReturned, now_s: float) -> Effects:
+        effects = self._ended(self.leases.end(message.lease_id), now_s)
+        if message.reason == "engine_died" and self.hello is not None:
+            effects.append(CheckEngine())
+        return effects
+
+    def _leases_renewed(self, message: LeasesRenewed, now_s: float) -> Effects:
+        for lease_id in message.lease_ids:
+            self.leases.renew(lease_id, now_s)
+        return []
+
+    def _step_moves(self, message: StepStarted | StepProgress, now_s: float) -> Effects:
+        self.leases.progress(message.lease_id, message.step_id, message.attempt, now_s)
+        return []
+
+    def _step_finished(self, message: StepFinished, now_s: float) -> Effects:
+        return self._ended(self.leases.end(message.lease_id), now_s, final=message.final)
+
+    def _step_cancelled(self, message: StepCancelled, now_s: float) -> Effects:
+        return self._ended(self.leases.end(message.lease_id), now_s) if message.lease_id else []
+
+    def _sessions_released(self, message: SessionsReleased, _now_s: float) -> Effects:
+        return [effect for session in message.sessions for effect in self._closings(self.tags.release(session))]
+
+    def _foretold(self, message: Forecast, _now_s: float) -> Effects:
+        for entry in self.tags.foretold(message):
+            self._keep(entry)
+        return []
+
+    def _resync(self, message: ResyncRequest, now_s: float) -> Effects:
+        self.feed.ask(message.inbox, now_s)
+        return []
+
+    # Inside
+
+    def _ended(self, lease: Lease | None, now_s: float, *, final: bool = False) -> Effects:
+        if lease is None:
+            return []
+        idle, close = self.tags.free(lease, now_s, final=final)
+        if idle is not None:
+            self._keep(idle)
+        return self._closings(close)
+
+    def _keep(self, entry: OpenTag) -> None:
+        """Ask the policy how long. A forecast of an earlier step says nothing about this gap."""
+        forecast = entry.forecast
+        if forecast is not None and forecast.step_id != entry.ended_step:
+            forecast = None
+        speed = self.hello.speed if self.hello is not None else 1.0
+        kept = self._retention.keep_s(forecast, final=entry.final, speed=speed)
+        self.tags.keep_until(entry.tag, entry.ended_s + kept.choice)
+
+    def _expired(self, now_s: float) -> Effects:
+        """Leases that nobody renews: their gateway is gone, so their requests end, and placement hears of it."""
+        effects: Effects = []
+        for lease in self.leases.expire(now_s):
+            released = LeaseReleased(
+                step_id=lease.step_id, attempt=lease.attempt, lease_id=lease.lease_id, worker_id=self._worker_id
+            )
+            effects += [
+                AbortRequest(rid(lease.step_id, lease.attempt)),
+                Publish(self._subjects.lease(self._worker_id), released),
+                Log("worker.lease_expired", {"lease": lease.lease_id, "step": lease.step_id}),
+                *self._ended(lease, now_s),
+            ]
+        return effects
+
+    def _closings(self, tags: list[SessionTag]) -> Effects:
+        return [CloseTag(tag) for tag in tags]
+
+    def _deltas(self, deltas: list[ResidencyDelta]) -> Effects:
+        subject = self._subjects.residency(self._worker_id)
+        return [Publish(subject, delta) for delta in deltas]
+
+    def _settled(self, effects: Effects, now_s: float) -> Effects:
+        """Do what is due, tell the journal, and ask to be woken for the next thing."""
+        effects += self._expired(now_s)
+        if self.hello is not None:
+            effects += self._closings(self.tags.expire(now_s))
+            deltas, parts = self.feed.due(now_s)
+            effects += self._deltas(deltas)
+            effects += [Publish(inbox, part) for inbox, part in parts]
+            if self.presence.next_s() <= now_s:
+                effects += self._beat(now_s)
+        for tag, record in self.tags.take_changes():
+            effects.append(Forget(tag) if record is None else Persist(tag, encode_record(record)))
+        wake_s = self.leases.next_s()
+        if self.hello is not None:
+            wake_s = min(wake_s, self.tags.next_s(), self.feed.next_s(), self.presence.next_s())
+        if wake_s < self._wake_s:
+            self._wake_s = wake_s
+            effects.append(WakeAt(wake_s))
+        return effects

@@ -1,0 +1,165 @@
+"""Every message between services, as frozen msgspec Structs in MessagePack.
+
+    client > gateway --StepReady--> admission --StepAdmitted--> placement --Grant--> gateway > engine
+                     <--Accepted|Refused--                                   |
+    gateway: LeaseTaken, StepStarted, StepProgress, StepFinished  ----------> admission, placement, worker, graph
+    graph: Forecast  >  admission, worker        worker: Heartbeat, ResidencyDelta  >  placement, admission, gateway
+
+Messages only grow: a new field has a default, a tag is never used again. Durations are seconds on the sender's
+monotonic clock; `at` is wall time, for display and traces only. Prompts and generated tokens never travel here.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+from saga.contract.errors import MessageError
+from saga.contract.leader_messages import Forecast, LeaderHello, ResendSteps, SessionsReleased
+from saga.contract.lease_messages import (
+    GatewayBeat,
+    LeaseReleased,
+    LeaseReturned,
+    LeasesRenewed,
+    LeaseTaken,
+    RunningLease,
+    StepCancelled,
+    StepClaim,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+    WaitingStep,
+)
+from saga.contract.step_messages import (
+    Accepted,
+    Grant,
+    NeedChain,
+    Refused,
+    StepAdmitted,
+    StepChain,
+    StepReady,
+    StepRefused,
+)
+from saga.contract.vocabulary import (
+    MAX_CHAIN_PAGES,
+    MAX_MESSAGE_BYTES,
+    CostModel,
+    FinishReason,
+    Message,
+    RefusalReason,
+    ReleaseReason,
+    ReturnReason,
+    Tag,
+    WaitCause,
+)
+from saga.contract.worker_messages import (
+    AllCleared,
+    Heartbeat,
+    PagesRemoved,
+    PagesStored,
+    ResidencyChange,
+    ResidencyDelta,
+    ResyncReply,
+    ResyncRequest,
+    WorkerHello,
+    WorkerLeaving,
+)
+
+__all__ = [
+    "MAX_CHAIN_PAGES",
+    "MAX_MESSAGE_BYTES",
+    "MESSAGE_TYPES",
+    "Accepted",
+    "AllCleared",
+    "AnyMessage",
+    "CostModel",
+    "FinishReason",
+    "Forecast",
+    "GatewayBeat",
+    "Grant",
+    "Heartbeat",
+    "LeaderHello",
+    "LeaseReleased",
+    "LeaseReturned",
+    "LeaseTaken",
+    "LeasesRenewed",
+    "Message",
+    "NeedChain",
+    "PagesRemoved",
+    "PagesStored",
+    "RefusalReason",
+    "Refused",
+    "ReleaseReason",
+    "ResendSteps",
+    "ResidencyChange",
+    "ResidencyDelta",
+    "ResyncReply",
+    "ResyncRequest",
+    "ReturnReason",
+    "RunningLease",
+    "SessionsReleased",
+    "StepAdmitted",
+    "StepCancelled",
+    "StepChain",
+    "StepClaim",
+    "StepFinished",
+    "StepProgress",
+    "StepReady",
+    "StepRefused",
+    "StepStarted",
+    "Tag",
+    "WaitCause",
+    "WaitingStep",
+    "WorkerHello",
+    "WorkerLeaving",
+    "decode",
+    "encode",
+]
+
+AnyMessage: TypeAlias = (
+    StepReady
+    | Accepted
+    | Refused
+    | StepRefused
+    | StepAdmitted
+    | Grant
+    | NeedChain
+    | StepChain
+    | LeaseTaken
+    | LeaseReturned
+    | LeaseReleased
+    | StepStarted
+    | StepProgress
+    | StepFinished
+    | StepCancelled
+    | GatewayBeat
+    | LeasesRenewed
+    | StepClaim
+    | LeaderHello
+    | ResendSteps
+    | SessionsReleased
+    | Forecast
+    | WorkerHello
+    | Heartbeat
+    | WorkerLeaving
+    | ResidencyDelta
+    | ResyncRequest
+    | ResyncReply
+)
+
+MESSAGE_TYPES: tuple[type[Message], ...] = AnyMessage.__args__
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: Message) -> bytes:
+    """The message on the wire. The bus asserts MAX_MESSAGE_BYTES."""
+    return _encoder.encode(message)
+
+
+def decode(payload: bytes) -> AnyMessage:
+    """The message behind these bytes. Raises MessageError for anything else."""
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise MessageError(str(error)) from error

@@ -1,0 +1,113 @@
+"""Every subject, as a function. A subject literal anywhere else is a bug.
+
+All lie under `saga.<cell>.`. What many follow is broadcast (a leader and its standbys hear the same); what concerns
+one gateway or one worker carries its id, so that a thousand workers do not each hear every step.
+"""
+
+from dataclasses import dataclass
+
+from saga.contract.ids import GatewayId, WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """The subjects of one cell."""
+
+    cell: str = "main"
+
+    def _at(self, rest: str) -> str:
+        return f"saga.{self.cell}.{rest}"
+
+    def step_ready(self) -> str:
+        """StepReady, a request: admission's leader answers."""
+        return self._at("admission.ready")
+
+    def step_admitted(self) -> str:
+        """StepAdmitted, admission to placement."""
+        return self._at("placement.admitted")
+
+    def gateway(self, gateway_id: GatewayId) -> str:
+        """Grant, NeedChain, StepRefused: to one gateway. Admission and standbys follow all of them."""
+        return self._at(f"gateway.{gateway_id}")
+
+    def every_gateway(self) -> str:
+        """What any gateway is told."""
+        return self._at("gateway.*")
+
+    def lease(self, worker_id: WorkerId) -> str:
+        """LeaseTaken, LeaseReturned, LeaseReleased, LeasesRenewed, StepStarted, StepProgress on one worker."""
+        return self._at(f"lease.{worker_id}")
+
+    def every_lease(self) -> str:
+        """The same for all workers."""
+        return self._at("lease.*")
+
+    def step_finished(self, worker_id: WorkerId) -> str:
+        """StepFinished, durable."""
+        return self._at(f"step.finished.{worker_id}")
+
+    def step_cancelled(self, worker_id: WorkerId) -> str:
+        """StepCancelled, durable; `-` stands for no worker."""
+        return self._at(f"step.cancelled.{worker_id or '-'}")
+
+    def every_step_end(self) -> str:
+        """StepFinished and StepCancelled of all workers: the durable stream."""
+        return self._at("step.>")
+
+    def step_ends_at(self, worker_id: WorkerId) -> str:
+        """StepFinished and StepCancelled of one worker."""
+        return self._at(f"step.*.{worker_id}")
+
+    def gateway_word(self) -> str:
+        """GatewayBeat, StepChain, StepClaim: gateways to leaders and standbys."""
+        return self._at("leaders.word")
+
+    def placement_word(self) -> str:
+        """ResendSteps, placement to admission."""
+        return self._at("admission.placement")
+
+    def leader_hello(self) -> str:
+        """LeaderHello, to gateways."""
+        return self._at("leaders.hello")
+
+    def sessions_released(self, worker_id: WorkerId) -> str:
+        """SessionsReleased, to one worker."""
+        return self._at(f"worker.release.{worker_id}")
+
+    def forecast(self, worker_id: WorkerId) -> str:
+        """Forecast for a session at home on this worker."""
+        return self._at(f"forecast.{worker_id}")
+
+    def every_forecast(self) -> str:
+        """All forecasts."""
+        return self._at("forecast.*")
+
+    def worker_presence(self) -> str:
+        """WorkerHello, Heartbeat, WorkerLeaving of all workers."""
+        return self._at("worker.presence")
+
+    def residency(self, worker_id: WorkerId) -> str:
+        """ResidencyDelta of one worker."""
+        return self._at(f"residency.delta.{worker_id}")
+
+    def every_residency(self) -> str:
+        """ResidencyDelta of all workers."""
+        return self._at("residency.delta.*")
+
+    def resync(self, worker_id: WorkerId) -> str:
+        """ResyncRequest to one worker."""
+        return self._at(f"residency.resync.{worker_id}")
+
+    def resync_inbox(self, holder: str) -> str:
+        """ResyncReply to one asker."""
+        return self._at(f"residency.snapshot.{holder}")
+
+
+def stream_name(cell: str) -> str:
+    """The JetStream stream that keeps step ends."""
+    return f"STEPS-{cell}"
+
+
+def kv_bucket(cell: str, what: str) -> str:
+    """A JetStream KV bucket of this cell."""
+    return f"saga-{cell}-{what}"

@@ -1,0 +1,92 @@
+"""What a worker agent says of its engine: presence, load, residency."""
+
+from typing import TypeAlias
+
+import msgspec
+
+from saga.contract.ids import PoolId, WorkerId
+from saga.contract.vocabulary import CostModel, Message
+
+
+class WorkerHello(Message, frozen=True, kw_only=True, gc=False):
+    """Who a worker is. Travels alone when it joins, and inside each Heartbeat for those who come later."""
+
+    worker_id: WorkerId
+    engine_url: str
+    pool: PoolId
+    epoch: int  # engine incarnation: grows with each restart of the engine
+    page_tokens: int
+    kv_tokens: int  # capacity of the engine's KV pool
+    context_tokens: int
+    max_running: int
+    session_tags: bool  # the engine honours session_id
+    speed: float = 1.0  # engine-seconds per real second; above 1 only for a simulated engine
+    shrink: int = 1  # by which a simulated engine's lengths and rates were divided
+    cost: CostModel = CostModel()
+
+
+class Heartbeat(Message, frozen=True, kw_only=True, gc=False):
+    """Once a second. Corrects drift and shows foreign load."""
+
+    worker: WorkerHello
+    healthy: bool  # the engine answers
+    running: int  # requests, as the engine says
+    waiting: int
+    used_tokens: int  # by running requests; evictable cache is not used
+    residency_seq: int  # of the last ResidencyDelta sent
+    open_session_tags: int = 0
+    leases: int = 0
+
+
+class WorkerLeaving(Message, frozen=True, kw_only=True, gc=False):
+    """Nothing new may start there. Its running steps go on unless the engine died."""
+
+    worker_id: WorkerId
+    epoch: int
+    engine_died: bool
+
+
+class PagesStored(msgspec.Struct, frozen=True, tag="s", gc=False):
+    """Pages that the engine now holds."""
+
+    hashes: bytes  # 8 bytes a page, in the order of the chain
+
+
+class PagesRemoved(msgspec.Struct, frozen=True, tag="r", gc=False):
+    """Pages that the engine no longer holds."""
+
+    hashes: bytes
+
+
+class AllCleared(msgspec.Struct, frozen=True, tag="c", gc=False):
+    """The engine holds nothing any more."""
+
+
+ResidencyChange: TypeAlias = PagesStored | PagesRemoved | AllCleared
+
+
+class ResidencyDelta(Message, frozen=True, kw_only=True, gc=False):
+    """Changes in order since the last one. A gap in seq, or a new epoch, asks for a snapshot."""
+
+    worker_id: WorkerId
+    epoch: int
+    seq: int  # one more with each delta of this epoch, from 1
+    changes: tuple[ResidencyChange, ...]
+
+
+class ResyncRequest(Message, frozen=True, kw_only=True, gc=False):
+    """Send me what you hold, to this subject."""
+
+    worker_id: WorkerId
+    inbox: str
+
+
+class ResyncReply(Message, frozen=True, kw_only=True, gc=False):
+    """One part of a snapshot: everything resident as of delta `seq`."""
+
+    worker_id: WorkerId
+    epoch: int
+    seq: int
+    part: int  # from 0
+    parts: int
+    hashes: bytes  # 8 bytes a page, at most MAX_CHAIN_PAGES

@@ -1,0 +1,1 @@
+"""The vocabulary of a core: effects, decisions and transition tables. Pure."""

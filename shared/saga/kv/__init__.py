@@ -1,0 +1,1 @@
+"""KV vocabulary shared by engines, workers, placement and gateways: tokens, page hashes, residency. Pure."""

@@ -1,0 +1,1 @@
+"""The impure half that services share: life cycle, bus, leadership, configuration, logs, metrics."""
