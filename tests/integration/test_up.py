@@ -57,6 +57,12 @@ def alive(pid: int) -> bool:
         return False
 
 
+def pids_below(parent: int) -> list[int]:
+    """Children of a process."""
+    tasks = Path(f"/proc/{parent}/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+
 async def test_a_mesh_starts_and_ends_what_it_started_in_order(tmp_path):
     mesh = mesh_of(tmp_path, fake(tmp_path, "worker", rank=4), fake(tmp_path, "graph", rank=3))
 
@@ -168,6 +174,30 @@ async def test_up_says_what_is_wrong_in_one_line_and_exits_2(tmp_path):
         assert errors.decode().startswith(message)
         assert errors.count(b"\n") == 1
         assert time.monotonic() - started_s < 4
+
+
+async def test_up_runs_a_whole_mesh_until_sigterm_and_leaves_nothing_behind(tmp_path):
+    up = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "saga.cli.main", "up", "--workers", "1", "--port", "0"),
+        *("--state-dir", str(tmp_path / "state")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert up.stdout is not None
+    said = ""
+    async with asyncio.timeout(60):
+        while "curl" not in said:
+            line = await up.stdout.readline()
+            assert line, "it ended before it was ready"
+            said += line.decode()
+    pids = pids_below(up.pid)
+    assert len(pids) == 9, "NATS, engine, worker, graph, gateway, two each of admission and placement"
+
+    up.terminate()
+    _output, errors = await up.communicate()
+
+    assert (up.returncode, errors.decode()) == (0, "")
+    assert not any(alive(pid) for pid in pids)
 
 
 async def test_sigterm_while_starting_leaves_nothing_behind(tmp_path, until):

@@ -86,7 +86,7 @@ async def _target(settings: BenchSettings, engines: Engines, system: str) -> Asy
         yield target
 
 
-async def _replay(  # noqa: PLR0917 - one call site, all of it needed
+async def _replay(
     settings: BenchSettings,
     engines: Engines,
     plan: Plan,

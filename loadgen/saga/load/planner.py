@@ -146,7 +146,7 @@ def _start(sub: SubAgent, main: Sequence[Step]) -> tuple[int | None, float]:
     return index, sub.start_s - end_s
 
 
-def _planned(  # noqa: PLR0917 - one call site, all of it needed
+def _planned(
     step: Step, before: Step | None, first: Step, shared: int, think_s: float, session: Session, settings: PlanSettings
 ) -> PlannedStep:
     tail_tokens = step.input_tokens % session.block_tokens // settings.shrink

@@ -29,7 +29,7 @@ class BenchSettings(Struct, frozen=True):
     speed: float = 1.0
     systems: tuple[str, ...] = ("session-affinity", "saga")
     workers: int = 4
-    profile: str = "h200x8-qwen3-coder-480b"
+    profile: str = "h100x1-llama3-8b"
     page_tokens: int | None = None
     concurrency: int | None = None
     seed: int = 0
@@ -39,6 +39,6 @@ class BenchSettings(Struct, frozen=True):
 
 
 DEMO = BenchSettings(
-    limit=40, max_steps=12, min_steps=5, gap_cap_s=10.0, shrink=16, speed=10.0, profile="h200x8-qwen3-coder-480b"
+    limit=40, max_steps=12, min_steps=5, gap_cap_s=10.0, shrink=16, speed=10.0, profile="h100x1-llama3-8b"
 )
 """40 recorded sessions of at least 5 steps that fit, chosen by seed, the first 12 steps of each, on 4 engines."""

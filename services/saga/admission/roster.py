@@ -48,14 +48,11 @@ class Roster:
         return pool
 
     def claim(self, workflow: Workflow, now_s: float) -> None:
-        """Count what the workflow needs now; one that needs nothing any more is no claimant."""
+        """Count what the workflow needs now. A dormant one needs nothing: it is no claimant and not active."""
         pool = self.pool(workflow.pool)
         known = pool.claims.get(workflow.root)
-        if workflow.dormant(now_s) or workflow.root not in self.workflows:
-            if known is not None:
-                del pool.claims[workflow.root]
-                pool.total_claim_tokens -= known
-                del pool.by_age[bisect_left(pool.by_age, workflow.age_key)]
+        if workflow.dormant(now_s):
+            self._leave(pool, workflow)
             return
         tokens = workflow.claim_tokens(now_s)
         pool.claims[workflow.root] = tokens
@@ -65,8 +62,11 @@ class Roster:
 
     def remove(self, workflow: Workflow) -> None:
         """The workflow is over."""
-        pool = self.pool(workflow.pool)
         del self.workflows[workflow.root]
+        self._leave(self.pool(workflow.pool), workflow)
+
+    def _leave(self, pool: Pool, workflow: Workflow) -> None:
+        workflow.active = False
         pool.active.discard(workflow.root)
         known = pool.claims.pop(workflow.root, None)
         if known is not None:
@@ -83,7 +83,7 @@ class Roster:
             assert pool.by_age == sorted(pool.by_age)
             assert {root for _, root in pool.by_age} == set(pool.claims)
             assert pool.total_claim_tokens == sum(pool.claims.values())
-            assert pool.active <= set(self.workflows)
+            assert pool.active <= set(pool.claims), "who is active has a claim"
         for root, workflow in self.workflows.items():
             assert workflow.active == (root in self.pools[workflow.pool].active)
             for session in workflow.sessions.values():

@@ -9,7 +9,8 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from saga.admission.policy import ActiveSetPolicy, Claimant
+from saga.admission.active_set import ActiveSet
+from saga.admission.policy import ActiveSetPolicy
 from saga.admission.records import Session, Step, Workflow, load
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
@@ -25,9 +26,7 @@ from saga.contract.messages import (
     LeaseTaken,
     Message,
     Refused,
-    ReleaseReason,
     ResendSteps,
-    SessionsReleased,
     StepCancelled,
     StepClaim,
     StepFinished,
@@ -43,7 +42,6 @@ from saga.kernel.effects import (
     Answer,
     Demoted,
     Effect,
-    Forget,
     Log,
     Promoted,
     Publish,
@@ -86,7 +84,7 @@ class AdmissionState:
         self.roster = Roster()
         self.book = StepBook(subjects, self.roster, wall_offset_s)
         self._subjects = subjects
-        self._policy = policy
+        self._set = ActiveSet(self.roster, self.book, policy, subjects)
         self._wall_offset_s = wall_offset_s
         self._max_waiting_steps = max_waiting_steps
         self._max_wait_s = max_wait_s
@@ -186,7 +184,7 @@ class AdmissionState:
         step = self.book.add(workflow, ready, now_s)
         workflow.final = workflow.final or ready.final
         self.roster.claim(workflow, now_s)
-        effects += self._choose(workflow.pool, only=workflow)
+        effects += self._set.choose(workflow.pool, only=workflow)
         if step.life.state is StepState.WAITING:
             step.wait_cause = "inactive"
         return effects
@@ -228,15 +226,15 @@ class AdmissionState:
         self.book.settle(finished)
         return self._over(finished.step_id, Move.FINISH, now_s)
 
-    def _over(self, step_id: StepId, move: Move, now_s: float) -> Effects:
-        workflow = self.book.end(step_id, move, now_s)
+    def _over(self, step_id: StepId, move: Move, now_s: float, *, silent: bool = False) -> Effects:
+        workflow = self.book.end(step_id, move, now_s, silent=silent)
         if workflow is None:
             return []
         workflow.last_sign_s = now_s
         if workflow.final and not workflow.steps:
-            return [*self._close(workflow), *self._choose(workflow.pool)]
+            return [*self._set.close(workflow), *self._set.choose(workflow.pool)]
         self.roster.claim(workflow, now_s)
-        return [self.book.row(workflow), *self._choose(workflow.pool)]
+        return [self.book.row(workflow), *self._set.choose(workflow.pool)]
 
     def _forecast(self, forecast: Forecast, now_s: float) -> Effects:
         workflow = self.roster.workflows.get(forecast.root)
@@ -290,7 +288,7 @@ class AdmissionState:
         workflow.final = workflow.final or claim.step.final
         workflow.sessions[claim.step.session].home = claim.worker_id
         self.roster.claim(workflow, now_s)
-        return [*self._activate(workflow), *self._choose(workflow.pool)]
+        return [*self._set.activate(workflow), *self._set.choose(workflow.pool)]
 
     # --- workers -----------------------------------------------------------------------------------------------
 
@@ -304,77 +302,15 @@ class AdmissionState:
         pool.cost = hello.cost
         if known is not None and known.kv_tokens == hello.kv_tokens:
             return []
-        return self._choose(hello.pool)
+        return self._set.choose(hello.pool)
 
     def _worker_gone(self, worker_id: WorkerId) -> Effects:
         self._workers_seen_s.pop(worker_id, None)
         effects: Effects = []
         for pool_id, pool in self.roster.pools.items():
             if pool.workers.pop(worker_id, None) is not None:
-                effects += self._choose(pool_id)
+                effects += self._set.choose(pool_id)
         return effects
-
-    # --- the active set ----------------------------------------------------------------------------------------
-
-    def _choose(self, pool_id: PoolId, only: Workflow | None = None) -> Effects:
-        """Recompute the pool's active set. `only`: the one workflow that may have become a claimant."""
-        pool = self.roster.pool(pool_id)
-        outside = len(pool.claims) - len(pool.active) - (only is not None and not only.active)
-        if outside <= 0 and self._policy.fits(pool.total_claim_tokens, pool.kv_tokens):
-            return self._activate(only) if only is not None else []
-        claimants = (Claimant(w.root, tokens, w.running()) for w, tokens in self.roster.oldest_first(pool))
-        chosen = self._policy.active(claimants, pool.kv_tokens)
-        effects: Effects = []
-        for root in sorted(pool.active - chosen):
-            effects += self._pause(self.roster.workflows[root])
-        # Who runs stays active until its step boundary, and an active workflow's steps are never held back.
-        for root in sorted(chosen | pool.active, key=lambda root: self.roster.workflows[root].age_key):
-            effects += self._activate(self.roster.workflows[root])
-        return effects
-
-    def _activate(self, workflow: Workflow) -> Effects:
-        workflow.active = True
-        self.roster.pool(workflow.pool).active.add(workflow.root)
-        return [
-            effect
-            for step in list(workflow.steps.values())
-            if step.life.state is StepState.WAITING
-            for effect in self.book.admit(workflow, step)
-        ]
-
-    def _pause(self, workflow: Workflow) -> Effects:
-        """Leave the set, at a step boundary only: what runs is never cut."""
-        if workflow.running():
-            return []
-        workflow.active = False
-        self.roster.pool(workflow.pool).active.discard(workflow.root)
-        waiting = any(step.life.state is StepState.WAITING for step in workflow.steps.values())
-        dormant = workflow.root not in self.roster.pool(workflow.pool).claims
-        if dormant and not waiting:
-            return []  # its tags' TTL decides when its KV goes
-        return self._release(workflow, "paused")
-
-    def _release(self, workflow: Workflow, reason: ReleaseReason) -> Effects:
-        by_home: dict[WorkerId, list[Session]] = {}
-        for session in workflow.sessions.values():
-            if session.home:
-                by_home.setdefault(session.home, []).append(session)
-        return [
-            Publish(
-                self._subjects.sessions_released(home),
-                SessionsReleased(
-                    worker_id=home,
-                    sessions=tuple(session.session for session in sessions),
-                    reason=reason,
-                    fence=self.book.fence,
-                ),
-            )
-            for home, sessions in by_home.items()
-        ]
-
-    def _close(self, workflow: Workflow) -> Effects:
-        self.roster.remove(workflow)
-        return [*self._release(workflow, "closed"), Forget(self.book.key(workflow.root))]
 
     # --- leadership --------------------------------------------------------------------------------------------
 
@@ -421,7 +357,7 @@ class AdmissionState:
                 self.roster.claim(workflow, now_s)
                 pools.add(workflow.pool)
         for pool_id in sorted(pools):
-            effects += self._choose(pool_id)
+            effects += self._set.choose(pool_id)
         for worker_id, seen_s in list(self._workers_seen_s.items()):
             if now_s - seen_s > WORKER_SILENT_S:
                 effects += self._worker_gone(worker_id)
@@ -434,11 +370,11 @@ class AdmissionState:
         effects: Effects = []
         for step_id, step in list(self.book.steps.items()):
             if now_s - step.named_s > UNNAMED_S:
-                effects += self._over(step_id, Move.ABORT, now_s)
+                effects += self._over(step_id, Move.ABORT, now_s, silent=True)
             elif step.life.state is StepState.WAITING and now_s - step.since_s > self._max_wait_s:
                 effects += self._give_up_waiting(step, now_s)
         idle = [w for w in self.roster.workflows.values() if not w.steps and now_s - w.last_sign_s > IDLE_CLOSE_S]
-        return effects + [effect for workflow in idle for effect in self._close(workflow)]
+        return effects + [effect for workflow in idle for effect in self._set.close(workflow)]
 
     def _give_up_waiting(self, step: Step, now_s: float) -> Effects:
         detail = f"the workflow waited {self._max_wait_s:.0f} s for its turn, the limit"

@@ -215,11 +215,15 @@ class StepBook:
         true_s = pool.cost.step_s(finished.prompt_tokens, finished.cached_tokens, finished.output_tokens)
         self._recharge(step, true_s)
 
-    def end(self, step_id: StepId, move: Move, now_s: float) -> Workflow | None:
-        """The step is over. Its workflow, or None when it was over before."""
-        self._ended[step_id] = None
-        if len(self._ended) > MAX_ENDED:
-            self._ended.popitem(last=False)
+    def end(self, step_id: StepId, move: Move, now_s: float, *, silent: bool = False) -> Workflow | None:
+        """The step is over. Its workflow, or None when it was over before.
+
+        `silent`: nobody said so, nobody named it; its gateway may yet turn up with it.
+        """
+        if not silent:
+            self._ended[step_id] = None
+            if len(self._ended) > MAX_ENDED:
+                self._ended.popitem(last=False)
         step = self.steps.pop(step_id, None)
         if step is None:
             return None

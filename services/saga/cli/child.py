@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from saga.runtime.app import EXIT_START
 from saga.runtime.log import get_logger
 
 FIRST_BACKOFF_S = 0.2
@@ -75,7 +76,9 @@ class Child:
             self.exits.append(code)
             if loop.time() - started_s > HEALTHY_AFTER_S:
                 backoff_s = 0.0
-            log.warning("child.exited", child=self.spec.name, code=code, restart_in_s=backoff_s, says=self.last_words())
+            if self.exits != [EXIT_START]:  # that is for Mesh.wait_ready to say
+                says = self.last_words()
+                log.warning("child.exited", child=self.spec.name, code=code, restart_in_s=backoff_s, says=says)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(backoff_s):
                     await self._stopping.wait()

@@ -149,6 +149,7 @@ class Mesh:
         for name, child in self._children.items():
             if EXIT_START in child.exits:
                 raise StartError(child.last_words() or f"{name} cannot start (log: {child.log_file})")
+        for name, child in self._children.items():
             if len(child.exits) >= _HOPELESS_EXITS:
                 raise StartError(f"{name} keeps dying: {child.last_words()} (log: {child.log_file})")
 

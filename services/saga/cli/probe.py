@@ -1,29 +1,54 @@
-"""Asks a gateway whether it is ready. A few lines of HTTP, so that the supervisor loads no HTTP library."""
+"""Asks a gateway whether it is ready and which models it has.
+
+A few lines of HTTP, so that the supervisor loads no HTTP library.
+"""
 
 import asyncio
 import contextlib
 from urllib.parse import urlsplit
 
+import msgspec
+
 ANSWER_WITHIN_S = 2.0
-_HTTP_OK = "200"
+HTTP_OK = 200
+
+
+class _Model(msgspec.Struct, frozen=True):
+    id: str
+
+
+class _Models(msgspec.Struct, frozen=True):
+    data: list[_Model]
 
 
 async def ready_answer(gateway_url: str) -> str:
     """Empty when `/readyz` says 200; else what it said, or why it said nothing."""
-    place = urlsplit(gateway_url)
     try:
-        async with asyncio.timeout(ANSWER_WITHIN_S):
-            reader, writer = await asyncio.open_connection(place.hostname, place.port)
-            try:
-                writer.write(f"GET /readyz HTTP/1.0\r\nHost: {place.netloc}\r\n\r\n".encode())
-                head, _, body = (await reader.read()).decode(errors="replace").partition("\r\n\r\n")
-            finally:
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-    except (OSError, TimeoutError):
+        status, body = await _get(gateway_url, "/readyz")
+    except OSError:
         return f"nothing answers at {gateway_url}"
-    status = head.split(" ", 2)
-    if len(status) > 1 and status[1] == _HTTP_OK:
-        return ""
-    return f"{gateway_url}/readyz says {' '.join(body.split()) or head.splitlines()[0] if head else 'nothing'}"
+    return "" if status == HTTP_OK else f"{gateway_url}/readyz says {status} {' '.join(body.split())}"
+
+
+async def models(gateway_url: str) -> list[str]:
+    """The names under which models can be asked for; none if the gateway does not say."""
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        _status, body = await _get(gateway_url, "/v1/models")
+        return [model.id for model in msgspec.json.decode(body, type=_Models).data]
+    return []
+
+
+async def _get(url: str, path: str) -> tuple[int, str]:
+    """Status (0: none) and body. Raises OSError, also when it takes too long."""
+    place = urlsplit(url)
+    async with asyncio.timeout(ANSWER_WITHIN_S):
+        reader, writer = await asyncio.open_connection(place.hostname, place.port)
+        try:
+            writer.write(f"GET {path} HTTP/1.0\r\nHost: {place.netloc}\r\n\r\n".encode())
+            head, _, body = (await reader.read()).decode(errors="replace").partition("\r\n\r\n")
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+    parts = head.split(" ", 2)
+    return (int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0), body

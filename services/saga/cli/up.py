@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from saga.cli.mesh import Mesh
 from saga.cli.plan import SYSTEMS, MeshSettings
+from saga.cli.probe import models
 from saga.runtime.app import App, run
 from saga.runtime.bus_nats import NatsBus
 
@@ -80,21 +81,22 @@ async def _run(app: App, settings: MeshSettings) -> None:
         mesh = await app.stop_or(stack.enter_async_context(Mesh(settings)))
         if mesh is None:  # told to stop while starting
             return
-        show(mesh, out)
+        show(mesh, await models(mesh.gateway_url), out)
         await app.stopping.wait()
         out.print("Stopping: requests in flight are finished first; once more Ctrl-C to hurry.")
 
 
-def show(mesh: Mesh, out: Console) -> None:
+def show(mesh: Mesh, names: Sequence[str], out: Console) -> None:
     """Where everything is, and a first request."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("gateway", f"{mesh.gateway_url}/v1")
+    table.add_row("models", ", ".join(names))
     table.add_row("engines", ", ".join(mesh.engine_urls))
     table.add_row("NATS", mesh.nats_url)
     table.add_row("logs", str(mesh.log_dir))
     table.add_row("processes", str(len(mesh.processes)))
     out.print(table)
-    body = f'{{"model": "{mesh.settings.profile}", "max_tokens": 32, "stream": true, "messages": '
+    body = f'{{"model": "{names[0] if names else "MODEL"}", "max_tokens": 32, "stream": true, "messages": '
     body += '[{"role": "user", "content": "Hello"}]}'
     out.print("\nTry it:\n", highlight=False)
     curl = f"curl -N {mesh.gateway_url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'\n"

@@ -5,14 +5,14 @@ prompts, in chunks of whole pages; at most one prompt is left half done. When de
 has said least is retracted: it keeps what it said and waits again. Rules as in SGLang; called by EngineCore alone.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from saga.engine.new_tokens import NewTokenEstimate
 from saga.engine.pool import KvPool
 from saga.engine.profile import Profile
 from saga.engine.request import EngineRequest
 from saga.engine.stats import EngineStats
-from saga.engine.timing import prefill_pairs
+from saga.engine.timing import IterationLoad, prefill_pairs
 from saga.engine.waiting import WaitingQueue
 
 PREEMPTION_THRESHOLD: Final = 10
@@ -20,14 +20,6 @@ PREEMPTION_THRESHOLD: Final = 10
 _RETRY_ITERATIONS: Final = 8
 """A waiter for whom KV was short is tried again after so many iterations, or when anything is freed."""
 _WHEN_FREED: Final = 1 << 60
-
-
-class IterationLoad(NamedTuple):
-    """What an iteration works on: new tokens, attention pairs, KV tokens read."""
-
-    tokens: int
-    pairs: float
-    context_tokens: int
 
 
 class Batch:
@@ -51,11 +43,20 @@ class Batch:
         self._half_done: EngineRequest | None = None
         self._retry_in = 0
         """Iterations until the head of the queue is tried again."""
+        self._passes = 0
+        """Passes of the running iteration; a decoded token takes `shrink` of them."""
+        self._passes_before = 0
+        """Passes towards the next token that earlier iterations made."""
 
     @property
     def running(self) -> int:
         """Requests that hold KV."""
         return len(self.decoding) + len(self._prefilling())
+
+    @property
+    def tries_next(self) -> bool:
+        """Whether the next iteration will try to start somebody."""
+        return self._retry_in <= 0 and len(self.waiting) > 0 and self.running < self._profile.max_running
 
     def holders(self) -> list[EngineRequest]:
         """Requests that hold KV, each once."""
@@ -80,33 +81,45 @@ class Batch:
         self._disturb()
 
     def begin(self, now_s: float) -> IterationLoad:
-        """Put the next iteration together; a load of 0 tokens when there is nothing to do."""
+        """Put the next iteration together; an empty load when there is nothing to do."""
         self._room_for_decode()
         self._prefills = []
-        budget = max(self._profile.page_tokens, self._profile.chunk_tokens - len(self.decoding))
+        budget = max(self._profile.page_tokens, self._profile.chunk_tokens - len(self.decoding) // self._profile.shrink)
         if self._half_done is not None:
             budget -= self._go_on(self._half_done, budget)
         if self._half_done is None and self._retry_in <= 0:
             self._admit(budget, now_s)
         self.context_tokens = sum(request.prompt_tokens + request.output_tokens for request in self.decoding.values())
-        tokens = len(self.decoding)
-        pairs: float = self.context_tokens
-        context_tokens = self.context_tokens
-        for request, chunk in self._prefills:
-            tokens += chunk
-            pairs += prefill_pairs(request.prefilled_tokens, chunk)
-            context_tokens += request.prefilled_tokens
+        if not self.decoding:
+            self._passes_before = 0
+        # Prefill has its say after every pass; decode alone goes on to its next token.
+        self._passes = 1 if self._prefills else self._profile.shrink - self._passes_before
         self.quiet_iterations = self._quiet()
-        return IterationLoad(tokens, pairs, context_tokens)
+        return IterationLoad(
+            prefill_tokens=sum(chunk for _, chunk in self._prefills),
+            prefill_pairs=sum(prefill_pairs(request.prefilled_tokens, chunk) for request, chunk in self._prefills),
+            prefill_context_tokens=sum(request.prefilled_tokens for request, _ in self._prefills),
+            decodes=len(self.decoding),
+            context_tokens=self.context_tokens,
+            passes=self._passes,
+        )
+
+    def cut(self, passes: int) -> None:
+        """End the running iteration, which only decodes, after that many of its passes."""
+        self._passes = passes
+        self.quiet_iterations = 0
 
     def complete(self, end_s: float) -> list[EngineRequest]:
         """Take the results of the running iteration; returns the requests that end with it."""
         at_end = []
-        for request in self.decoding.values():
-            request.output_tokens += 1
-            if request.output_tokens >= request.planned_tokens:
-                at_end.append(request)
-        self._count(1)
+        self._passes_before += self._passes
+        if self._passes_before >= self._profile.shrink:
+            self._passes_before = 0
+            for request in self.decoding.values():
+                request.output_tokens += 1
+                if request.output_tokens >= request.planned_tokens:
+                    at_end.append(request)
+            self._count(1)
         self.first_tokens = []
         for request, chunk in self._prefills:
             request.prefilled_tokens += chunk
@@ -134,6 +147,8 @@ class Batch:
             assert grown, "a quiet iteration ran out of pages"
         self.context_tokens += iterations * len(self.decoding)
         self.quiet_iterations -= iterations
+        self._passes = self._profile.shrink
+        self._passes_before = 0
         self._count(iterations)
         self._stats.iterations += iterations
 
@@ -155,6 +170,7 @@ class Batch:
         return requests
 
     def _count(self, iterations: int) -> None:
+        """Every decode has said so many tokens more."""
         self._stats.generated_tokens += iterations * len(self.decoding)
         self._estimate.decayed(iterations)
         self._retry_in -= iterations

@@ -25,7 +25,7 @@ from saga.engine.profile import Profile
 from saga.engine.request import EngineRequest
 from saga.engine.sessions import SessionTags
 from saga.engine.stats import EngineStats
-from saga.engine.timing import IterationTimer
+from saga.engine.timing import IterationLoad, IterationTimer
 from saga.kernel.effects import Tick, WakeAt
 
 
@@ -51,6 +51,7 @@ class EngineCore:
         self._end_s = -1.0
         """When the running iteration ends; negative while idle."""
         self._iteration_s = 0.0
+        self._load = IterationLoad()
         self._effects: list[Effect] = self._pool.effects
 
     def handle(self, event: Event, now_s: float) -> list[Effect]:
@@ -145,6 +146,7 @@ class EngineCore:
             request = EngineRequest(arrival, generation, now_s)
             self._requests[arrival.rid] = request
             self._batch.enqueue(request)
+            self._make_way(now_s)
             self.stats.requests += 1
 
     def _abort(self, abort: Abort, now_s: float) -> None:
@@ -181,6 +183,7 @@ class EngineCore:
         """Complete quiet iterations up to `now_s`; the one in flight afterwards may be quiet too."""
         batch = self._batch
         size = len(batch.decoding)
+        passes = self.profile.shrink
         context_tokens = batch.context_tokens
         quiet = batch.quiet_iterations
         end_s = self._end_s
@@ -188,19 +191,34 @@ class EngineCore:
         while done < quiet and end_s <= now_s:
             done += 1
             context_tokens += size
-            self._iteration_s = self._timer.iteration_s(size, context_tokens, context_tokens)
+            self._iteration_s = passes * self._timer.decode_pass_s(size, context_tokens)
             end_s += self._iteration_s
         self._end_s = end_s
+        self._load = IterationLoad(decodes=size, context_tokens=context_tokens, passes=passes)
         batch.skip(done)
 
     def _begin(self, now_s: float) -> None:
-        load = self._batch.begin(now_s)
-        if load.tokens:
-            self._iteration_s = self._timer.iteration_s(load.tokens, load.pairs, load.context_tokens)
+        self._load = load = self._batch.begin(now_s)
+        if load.prefill_tokens or load.decodes:
+            self._iteration_s = self._timer.iteration_s(load)
             self._end_s = now_s + self._iteration_s
             self.stats.iterations += 1
         else:
             self._end_s = -1.0
+
+    def _make_way(self, now_s: float) -> None:
+        """End an iteration of several decode passes (a shrunk profile's) after the pass that runs now."""
+        load = self._load
+        if self._end_s < 0.0 or load.prefill_tokens or load.passes <= 1 or not self._batch.tries_next:
+            return
+        pass_s = self._iteration_s / load.passes
+        begun_s = self._end_s - self._iteration_s
+        passes = int((now_s - begun_s) / pass_s) + 1
+        if passes < load.passes:
+            self._load = load._replace(passes=passes)
+            self._iteration_s = passes * pass_s
+            self._end_s = begun_s + self._iteration_s
+            self._batch.cut(passes)
 
     def _report(self, request: EngineRequest) -> None:
         if request.output_tokens > request.reported_tokens:

@@ -52,7 +52,7 @@ class Arrive(Struct, frozen=True):
 
 
 class Abort(Struct, frozen=True):
-    """End all requests whose rid starts with `rid` (SGLang matches by prefix), or with `exact` that one. "" ends all."""
+    """End all requests whose rid starts with `rid`, as SGLang does, or with `exact` only that one. "" ends all."""
 
     rid: str
     exact: bool = False

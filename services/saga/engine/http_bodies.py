@@ -1,25 +1,17 @@
-"""Request bodies of the generation endpoints, parsed into one typed Ask. Bad input raises BadRequestError, nothing else.
+"""Request bodies of the generation endpoints, as typed Structs. Bad JSON and wrong types raise BadRequestError.
 
-Fields that mean nothing to the simulation (temperature and the like) are accepted; those that would change the answer's
-form (n, stop, logprobs, response_format, ...) are refused by name rather than ignored.
+Fields that mean nothing to the simulation (temperature and the like) are accepted and dropped here.
 """
 
 from typing import Annotated, Any, TypeVar
-from uuid import uuid4
 
 import msgspec
 from msgspec import Meta, Struct
 
 from saga.engine.http_errors import BadRequestError
-from saga.engine.output import FixedSpeech, FreeSpeech, LiveOutput, Speech
-from saga.engine.profile import Profile
-from saga.engine.text import Babble
-from saga.engine.tool_call import ToolCall, make_call
-from saga.kv.tokens import encode_ids, encode_text, render_chat, token_count
 
 Count = Annotated[int, Meta(ge=1)]
 Id = Annotated[str, Meta(max_length=512)]
-_BABBLE_FOR_ARGUMENTS = 512
 
 
 class StreamOptions(Struct):
@@ -44,7 +36,7 @@ class OpenAiFields(EngineFields, kw_only=True):
     model: str = ""
     max_tokens: Count | None = None
     ignore_eos: bool = False
-    seed: Annotated[int, Meta(ge=-(1 << 63), lt=1 << 63)] | None = None
+    seed: int | None = None
     stream_options: StreamOptions | None = None
     n: int | None = None
     stop: str | list[str] | None = None
@@ -118,22 +110,6 @@ class GenerateBody(EngineFields, kw_only=True):
     return_logprob: bool = False
 
 
-class Ask(Struct, frozen=True):
-    """A request to generate, checked and ready for the engine."""
-
-    rid: str
-    prompt_tokens: int
-    max_new_tokens: int
-    output: LiveOutput
-    model: str = ""
-    stream: bool = False
-    include_usage: bool = False
-    tool_call: ToolCall | None = None
-    priority: int = 0
-    session_id: str = ""
-    cache_salt: str = ""
-
-
 BodyT = TypeVar("BodyT")
 
 
@@ -148,167 +124,6 @@ def decode(body: bytes, kind: type[BodyT]) -> BodyT:
         raise BadRequestError(message, param=param) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequestError(f"the body is no valid JSON: {error}", code="invalid_json") from None
-
-
-class Asks:
-    """Makes an Ask of each kind of body, for one engine."""
-
-    def __init__(self, profile: Profile, seed: int) -> None:
-        self._profile = profile
-        self._seed = seed
-        self._room_tokens = min(profile.context_tokens, profile.kv_pages * profile.page_tokens)
-
-    def chat(self, body: ChatBody) -> Ask:
-        """Of a chat completion."""
-        _refuse_form_changers(body)
-        try:
-            text = render_chat(body.messages, continue_final_message=body.continue_final_message)
-        except ValueError as error:
-            raise BadRequestError(str(error), param="messages") from None
-        limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
-        limit_name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-        return self._openai(body, encode_text(text), "messages", limit, limit_name, _forced_tool(body))
-
-    def completion(self, body: CompletionBody) -> Ask:
-        """Of a text completion."""
-        _refuse_form_changers(body)
-        for name, asked in (("echo", body.echo), ("best_of", body.best_of not in {None, 1})):
-            if asked:
-                raise BadRequestError(f"the simulated engine does not support {name}; leave it out", param=name)
-        prompt = _encoded(body.prompt, "prompt")
-        return self._openai(body, prompt, "prompt", body.max_tokens or 16, "max_tokens", None)
-
-    def generate(self, body: GenerateBody) -> Ask:
-        """Of SGLang's native endpoint."""
-        params = body.sampling_params or SamplingParams()
-        for name, asked in (
-            ("sampling_params.n", params.n not in {None, 1}),
-            ("sampling_params.stop", bool(params.stop)),
-            ("return_logprob", body.return_logprob),
-        ):
-            if asked:
-                raise BadRequestError(f"the simulated engine does not support {name}; leave it out", param=name)
-        if (body.text is None) == (body.input_ids is None):
-            raise BadRequestError("give exactly one of text and input_ids", param="text")
-        name = "text" if body.text is not None else "input_ids"
-        prompt = _encoded(body.text if body.text is not None else body.input_ids or [], name)
-        limit = self._limit(token_count(prompt), params.max_new_tokens or 128, name, "max_new_tokens")
-        babble = self._babble(prompt, params.sampling_seed)
-        return self._ask(body, prompt, limit, FreeSpeech(babble, limit, ignore_eos=params.ignore_eos))
-
-    def _openai(
-        self,
-        body: OpenAiFields,
-        prompt: bytes,
-        prompt_name: str,
-        limit: int | None,
-        limit_name: str,
-        tool: Function | None,
-    ) -> Ask:
-        limit = self._limit(token_count(prompt), limit, prompt_name, limit_name)
-        babble = self._babble(prompt, body.seed)
-        speech: Speech
-        call: ToolCall | None = None
-        if tool is None:
-            speech = FreeSpeech(babble, limit, ignore_eos=body.ignore_eos)
-        else:
-            fill_tokens = limit if body.ignore_eos else 0
-            words = babble.first(_BABBLE_FOR_ARGUMENTS).decode()
-            call = make_call(tool.name, tool.parameters or {}, words, fill_tokens)
-            speech = FixedSpeech(call.text.encode("ascii", "backslashreplace"), limit, "tool_calls")
-        include_usage = body.stream_options is not None and body.stream_options.include_usage
-        return self._ask(body, prompt, limit, speech, body.model, call, include_usage=include_usage)
-
-    def _ask(
-        self,
-        body: EngineFields,
-        prompt: bytes,
-        limit: int,
-        speech: Speech,
-        model: str = "",
-        call: ToolCall | None = None,
-        *,
-        include_usage: bool = False,
-    ) -> Ask:
-        cache_salt = body.cache_salt or ""
-        return Ask(
-            rid=body.rid or uuid4().hex,
-            prompt_tokens=token_count(prompt),
-            max_new_tokens=limit,
-            output=LiveOutput(prompt, self._profile.page_tokens, cache_salt, speech),
-            model=model,
-            stream=body.stream,
-            include_usage=include_usage,
-            tool_call=call,
-            priority=body.priority or 0,
-            session_id=body.session_id or "",
-            cache_salt=cache_salt,
-        )
-
-    def _babble(self, prompt: bytes, seed: int | None) -> Babble:
-        return Babble(self._seed if seed is None else seed, prompt, self._profile.mean_output_tokens)
-
-    def _limit(self, prompt_tokens: int, wanted: int | None, prompt_name: str, limit_name: str) -> int:
-        """Output tokens allowed: what is wanted, or all that is left of the context."""
-        room = self._room_tokens
-        if prompt_tokens < 1:
-            raise BadRequestError(f"{prompt_name} is empty; send at least one token", param=prompt_name)
-        if prompt_tokens >= room:
-            raise BadRequestError(
-                f"The input ({prompt_tokens} tokens) is longer than the model's context length ({room} tokens); "
-                f"shorten {prompt_name}",
-                param=prompt_name,
-                code="context_length_exceeded",
-            )
-        if wanted is not None and prompt_tokens + wanted > room:
-            raise BadRequestError(
-                f"Requested token count exceeds the model's maximum context length of {room} tokens: {prompt_tokens} "
-                f"of input and {wanted} of output; lower {limit_name} to {room - prompt_tokens} or shorten {prompt_name}",
-                param=limit_name,
-                code="context_length_exceeded",
-            )
-        return room - prompt_tokens if wanted is None else wanted
-
-
-def _encoded(prompt: str | list[int], name: str) -> bytes:
-    if isinstance(prompt, str):
-        return encode_text(prompt)
-    try:
-        return encode_ids(prompt)
-    except ValueError as error:
-        raise BadRequestError(str(error), param=name) from None
-
-
-def _forced_tool(body: ChatBody) -> Function | None:
-    choice = body.tool_choice
-    if choice is None or choice in ("auto", "none"):
-        return None
-    if not body.tools:
-        raise BadRequestError("tool_choice asks for a tool, but tools is empty", param="tools")
-    if choice == "required":
-        return body.tools[0].function
-    if isinstance(choice, NamedChoice):
-        for tool in body.tools:
-            if tool.function.name == choice.function.name:
-                return tool.function
-        raise BadRequestError(f"tool_choice names {choice.function.name!r}, which is not in tools", param="tool_choice")
-    raise BadRequestError("tool_choice must be auto, none, required or a named function", param="tool_choice")
-
-
-def _refuse_form_changers(body: OpenAiFields) -> None:
-    kind = (body.response_format or {}).get("type", "text")
-    for name, asked in (
-        ("n", body.n not in {None, 1}),
-        ("stop", bool(body.stop)),
-        ("logprobs", bool(body.logprobs)),
-        ("response_format", kind != "text"),
-        ("session_params", bool(body.session_params)),
-        ("json_schema", body.json_schema is not None),
-        ("regex", body.regex is not None),
-        ("ebnf", body.ebnf is not None),
-    ):
-        if asked:
-            raise BadRequestError(f"the simulated engine does not support {name}; leave it out", param=name)
 
 
 def _missing_field(message: str) -> str | None:

@@ -4,6 +4,8 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from saga.runtime import log
+
 _JSON = "application/json"
 
 
@@ -42,3 +44,10 @@ async def openai_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return error_response(405, f"{request.path} does not know {request.method}, only {allowed}")
     except web.HTTPNotFound:
         return error_response(404, f"no such endpoint: {request.method} {request.path}", code="not_found")
+    except web.HTTPException:
+        raise
+    except ConnectionError:
+        raise  # the client has gone; there is nobody to answer
+    except Exception as error:  # noqa: BLE001 - a defect of ours: logged here, never shown as a traceback
+        log.get_logger().exception("engine.defect", path=request.path)
+        return error_response(500, f"internal error: {type(error).__name__}", kind="server_error")

@@ -52,7 +52,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     experts: PositiveInt = 1
     experts_per_token: PositiveInt = 1
     shrink: PositiveInt = 1
-    """By how much sizes and rates were divided; 1 in every file."""
+    """How many real tokens a token stands for; 1 in every file."""
 
     @property
     def kv_pages(self) -> int:
@@ -62,8 +62,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def shrunk(self, factor: int) -> "Profile":
         """The profile for prompts and answers `factor` times shorter that take the same time and press KV the same.
 
-        One iteration of the shrunk engine stands for `factor` real ones with small prefill chunks: rates are
-        divided, a token's KV weighs `factor` times more, overhead is paid `factor` times. Page size stays.
+        A token then stands for `factor` tokens: capacity in tokens is divided, what one token costs is multiplied
+        (attention, with both ends shrunk, by the square), and `timing` takes `factor` decode passes for one token. So
+        all rates in tokens per second are divided. Page size stays.
         """
         if factor < 1:
             raise ValueError(f"shrink must be a whole number of at least 1, not {factor}")
@@ -75,11 +76,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             context_tokens=max(1, self.context_tokens // factor),
             kv_tokens=max(self.page_tokens, self.kv_tokens // factor),
             chunk_tokens=chunk_tokens,
-            peak_flops=self.peak_flops / factor,
-            mem_bytes_per_s=self.mem_bytes_per_s / factor,
+            flops_per_token=self.flops_per_token * factor,
+            attention_flops_per_pair=self.attention_flops_per_pair * factor**2,
             kv_bytes_per_token=self.kv_bytes_per_token * factor,
-            attention_flops_per_pair=self.attention_flops_per_pair * factor,
-            overhead_s=self.overhead_s * factor,
             mean_output_tokens=max(1.0, self.mean_output_tokens / factor),
             shrink=self.shrink * factor,
         )
@@ -107,11 +106,11 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Marginal modelled engine-seconds per uncached prompt token, output token, output x context token."""
         bytes_per_s = self.mem_bytes_per_s * self.mbu
         prompt_token_s = self.flops_per_token / (self.peak_flops * self.mfu)
-        step_s = self.weight_bytes_read(NOMINAL_BATCH) / bytes_per_s + self.overhead_s
+        step_s = self.shrink * (self.weight_bytes_read(NOMINAL_BATCH) / bytes_per_s + self.overhead_s)
         return CostModel(
             prompt_s_per_token=prompt_token_s,
             output_s_per_token=max(prompt_token_s, step_s / NOMINAL_BATCH),
-            context_s_per_token=self.kv_bytes_per_token / bytes_per_s,
+            context_s_per_token=self.shrink * self.kv_bytes_per_token / bytes_per_s,
         )
 
 

@@ -46,16 +46,23 @@ class Sink(Protocol):
         ...
 
 
-class Submission(Struct, frozen=True):
-    """A request as the engine takes it, parsed and checked."""
+class Submission(Protocol):
+    """A request as the engine takes it, parsed and checked: an Ask of the HTTP side."""
 
-    rid: str
-    prompt_tokens: int
-    max_new_tokens: int
-    output: LiveOutput
-    priority: int = 0
-    session_id: str = ""
-    cache_salt: str = ""
+    @property
+    def rid(self) -> str: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def max_new_tokens(self) -> int: ...
+    @property
+    def output(self) -> LiveOutput: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def cache_salt(self) -> str: ...
 
 
 class RequestRefusedError(Exception):
@@ -100,6 +107,10 @@ class EngineService:
     def now_s(self) -> float:
         """Engine time, in seconds since the start."""
         return (self._clock.monotonic_s() - self._start_s) * self.speed
+
+    def is_live(self, rid: str) -> bool:
+        """Whether a request with that rid waits or runs."""
+        return rid in self._live
 
     def submit(self, submission: Submission, sink: Sink) -> None:
         """Take a request in. Raises RequestRefusedError when it can never run or its rid is in use."""
@@ -195,8 +206,16 @@ class EngineService:
                 page_tokens = self.core.profile.page_tokens
                 tokens = len(hashes) // HASH_BYTES * page_tokens
                 token_bytes = submission.output.token_bytes(first_page * page_tokens, tokens)
-                event = stored_event(parent, hashes, token_bytes, page_tokens, submission.cache_salt, session_id)
-                kv_events.append(event)
+                kv_events.append(
+                    stored_event(
+                        parent,
+                        hashes,
+                        token_bytes,
+                        page_tokens=page_tokens,
+                        cache_salt=submission.cache_salt,
+                        session_id=session_id,
+                    )
+                )
             case Removed(hashes):
                 kv_events.append(removed_event(hashes))
             case Cleared():

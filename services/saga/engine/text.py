@@ -10,6 +10,7 @@ from typing import Final
 from saga.kv.tokens import TOKEN_BYTES, encode_bytes
 
 _DIGEST_BYTES: Final = 8
+_SEEDS: Final = 1 << 64
 _CHANCE_BYTES: Final = 4
 _CHANCE_RANGE: Final = 1 << (8 * _CHANCE_BYTES)
 # Roughly English letter frequencies; nothing that JSON escapes, and no "<|", which would read as a special token.
@@ -25,7 +26,7 @@ class Babble:
 
     def __init__(self, seed: int, prompt: bytes, mean_tokens: float) -> None:
         """`prompt`: token bytes. `mean_tokens`: mean length where nothing else ends the answer."""
-        self._state = blake2b(seed.to_bytes(16, "little", signed=True), digest_size=_DIGEST_BYTES)
+        self._state = blake2b((seed % _SEEDS).to_bytes(8, "little"), digest_size=_DIGEST_BYTES)
         self._state.update(prompt)
         self._stop_below = int(_CHANCE_RANGE / max(1.0, mean_tokens))
         self.text = bytearray()

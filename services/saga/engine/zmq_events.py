@@ -58,7 +58,7 @@ class KvEventBatch(msgspec.Struct, array_like=True, frozen=True):
 
 
 def stored_event(
-    parent: bytes, hashes: bytes, token_bytes: bytes, page_tokens: int, cache_salt: str, session_id: str
+    parent: bytes, hashes: bytes, token_bytes: bytes, *, page_tokens: int, cache_salt: str, session_id: str
 ) -> BlockStored:
     """A BlockStored of raw page hashes (8 bytes each) and token bytes."""
     return BlockStored(

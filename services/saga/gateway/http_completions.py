@@ -26,9 +26,9 @@ from saga.gateway.api_errors import (
 )
 from saga.gateway.config import GatewaySettings
 from saga.gateway.fleet import Pool
+from saga.gateway.http_client import ClientGoneError
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
-from saga.gateway.http_client import ClientGoneError
 from saga.gateway.http_exchange import Exchange
 from saga.gateway.identity import Identity, RunningKeys, identify
 from saga.gateway.openai import Api, Asked

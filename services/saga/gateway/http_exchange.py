@@ -6,7 +6,7 @@ in `resume.py`.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import aiohttp
@@ -207,20 +207,11 @@ class Exchange:
         return web.Response(body=data, headers={**self._headers(), "Content-Type": "application/json"})
 
     async def _relay(self, ticket: Ticket, answer: aiohttp.ClientResponse, run: Run) -> web.StreamResponse:
-        splice = resume.Splice(self._sent) if run.attempt and self._sent.id else None
-        sent, content = self._sent, answer.content
-        held, lost, done = b"", "", False
-        while True:
-            try:
-                data = await content.readany()
-            except (aiohttp.ClientError, OSError) as error:
-                raise EngineLostError(str(error) or type(error).__name__) from error
-            if not data:
-                break
-            if held or not data.endswith(sse.END):
-                data, held = sse.split_whole(held + data)
-            if splice is not None:
-                data = splice.apply(data)
+        sent = self._sent
+        splice = resume.Splice(sent) if run.attempt and sent.id else None
+        lost, done = "", False
+        async for events in _whole_events(answer.content):
+            data = events if splice is None else splice.apply(events)
             if sse.needs_care(data):
                 data, lost = screened(data, self._asked, sent, self._sent_tokens)
             if data:
@@ -315,6 +306,22 @@ class Exchange:
     def events(self) -> int:
         """Events relayed."""
         return self._sent.events
+
+
+async def _whole_events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """What the engine sends, cut between events: half an event of a dying engine goes nowhere."""
+    held = b""
+    while True:
+        try:
+            data = await content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise EngineLostError(str(error) or type(error).__name__) from error
+        if not data:
+            return
+        if held or not data.endswith(sse.END):
+            data, held = sse.split_whole(held + data)
+        if data:
+            yield data
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

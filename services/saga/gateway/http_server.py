@@ -13,10 +13,10 @@ from saga.gateway import openai
 from saga.gateway.api_errors import ApiError
 from saga.gateway.config import GatewaySettings
 from saga.gateway.fleet import Pool
+from saga.gateway.http_client import ClientGoneError
 from saga.gateway.http_completions import Completions
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
-from saga.gateway.http_client import ClientGoneError
 from saga.gateway.tenants import Tenants
 from saga.runtime.log import get_logger
 from saga.runtime.metrics import CONTENT_TYPE, render
@@ -135,8 +135,13 @@ class HttpServer:
 
 
 async def _unknown_path(request: web.Request) -> web.Response:
-    known = f"POST {openai.PATHS['chat']}, POST {openai.PATHS['completions']}, GET /v1/models"
-    raise ApiError(404, f"No {request.method} {request.path[:100]} here. There are: {known}.", code="unknown_url")
+    known = {openai.PATHS["chat"]: "POST", openai.PATHS["completions"]: "POST", "/v1/models": "GET"}
+    method = known.get(request.path)
+    if method is not None:
+        message = f"{request.path} takes {method}, not {request.method}."
+        raise ApiError(405, message, code="method_not_allowed")
+    there = ", ".join(f"{method} {path}" for path, method in known.items())
+    raise ApiError(404, f"No {request.method} {request.path[:100]} here. There are: {there}.", code="unknown_url")
 
 
 def _json(value: object, status: int = 200) -> web.Response:

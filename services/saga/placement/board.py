@@ -83,11 +83,13 @@ class Board:
         """All leases given out for a step; more than one after a grant was lost or late."""
         return [lease for lease in self.leases.values() if lease.step_id == step_id]
 
-    def forget_step(self, step_id: StepId) -> None:
-        """The step is over."""
+    def forget_step(self, step_id: StepId, *, silent: bool) -> None:
+        """The step is over. `silent`: nobody said so, nobody named it; its gateway may yet turn up with it."""
         if step_id in self.steps:
             self.dequeue(step_id)
             del self.steps[step_id]
+        if silent:
+            return
         self._ended[step_id] = None
         if len(self._ended) > MAX_ENDED:
             self._ended.popitem(last=False)

@@ -5,7 +5,7 @@ loop: `service.py` and the simulator both drive it. The books are in `board.py`,
 the choice among workers in `policy.py`.
 """
 
-from saga.contract.ids import LeaseId, StepId, WorkerId
+from saga.contract.ids import LeaseId, StepId
 from saga.contract.messages import (
     GatewayBeat,
     Grant,
@@ -34,17 +34,14 @@ from saga.contract.messages import (
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Demoted, Effect, Log, Promoted, Publish, Received, Reconnected, Tick, WakeAt
 from saga.kernel.steps import Move, StepLife, StepState
-from saga.kv.residency import ResyncNeeded
 from saga.placement.board import Board
 from saga.placement.dispatch import GRANT_TTL_S, LEASE_TTL_S, Dispatcher
 from saga.placement.policy import PlacementPolicy
+from saga.placement.presence import Presence
 from saga.placement.records import Lease, Step
 
 TICK_S = 0.25
 UNNAMED_S = 5.0  # a step that no beat names for so long is aborted
-WORKER_SILENT_S = 3.0  # without a heartbeat: nothing new starts there
-HOME_GRACE_S = 1.5  # after a start: how long to wait for a home that has not said hello yet
-SUSPECT_S = 1.0  # after a gateway could not reach an engine
 ASK_AGAIN_S = 0.5  # of a waiting step that a beat names and nobody admitted: messages may still be on their way
 
 Effects = list[Effect]
@@ -58,12 +55,10 @@ class PlacementState:
     ) -> None:
         self.board = Board()
         self.leading = False
-        self._holder_id = holder_id
         self._subjects = subjects
         self._dispatch = Dispatcher(self.board, subjects, policy, lookahead=lookahead)
         self._highest_fence = 0
-        self._born_s = now_s
-        self._resyncs_s: dict[WorkerId, float] = {}
+        self._presence = Presence(self.board, self._dispatch, subjects, holder_id, now_s)
 
     def check(self) -> None:
         """Assert what must always hold."""
@@ -106,15 +101,15 @@ class PlacementState:
             case LeaseReleased():
                 return self._freed(message.lease_id, now_s)
             case Heartbeat():
-                return self._heartbeat(message, now_s)
+                return self._presence.heartbeat(message, now_s)
             case WorkerHello():
-                return self._hello(message, now_s)
+                return self._presence.hello(message, now_s)
             case WorkerLeaving():
-                return self._leaving(message, now_s)
+                return self._presence.leaving(message, now_s)
             case ResidencyDelta():
-                return self._resync(self.board.index.apply(message), now_s)
+                return self._presence.resync(self.board.index.apply(message), now_s)
             case ResyncReply():
-                return self._resync(self.board.index.apply_snapshot(message), now_s)
+                return self._presence.resync(self.board.index.apply_snapshot(message), now_s)
             case GatewayBeat():
                 return self._beat(message, now_s)
             case StepClaim():
@@ -194,14 +189,14 @@ class PlacementState:
             self.board.settle(session, finished.worker_id, finished.prompt_tokens + finished.output_tokens)
         return effects
 
-    def _over(self, step_id: StepId, move: Move, now_s: float) -> Effects:
+    def _over(self, step_id: StepId, move: Move, now_s: float, *, silent: bool = False) -> Effects:
         freed = [lease.worker_id for lease in self.board.leases_of(step_id)]
         for lease in self.board.leases_of(step_id):
             self.board.free_lease(lease.lease_id)
         step = self.board.steps.get(step_id)
         if step is not None:
             step.life.advance(move)
-        self.board.forget_step(step_id)
+        self.board.forget_step(step_id, silent=silent)
         return [effect for worker_id in freed for effect in self._dispatch.serve(worker_id, now_s)]
 
     def _returned(self, returned: LeaseReturned, now_s: float) -> Effects:
@@ -211,7 +206,7 @@ class PlacementState:
         if returned.reason == "client_gone":
             return self._over(returned.step_id, Move.ABORT, now_s)
         if returned.reason == "engine_died":
-            self._suspect(returned.worker_id, now_s)
+            self._presence.suspect(returned.worker_id, now_s)
             effects.append(Log("placement.engine_unreachable", {"worker": returned.worker_id}))
         current = step is not None and step.lease is not None and step.lease.lease_id == returned.lease_id
         if lease is not None:
@@ -237,7 +232,7 @@ class PlacementState:
         effects: Effects = []
         if step is not None and current:
             if lease.taken and now_s - step.named_s > UNNAMED_S:
-                effects += self._over(lease.step_id, Move.ABORT, now_s)
+                effects += self._over(lease.step_id, Move.ABORT, now_s, silent=True)
             else:
                 step.wait_cause = "retry"
                 step.life.advance(Move.RETURN)
@@ -299,52 +294,6 @@ class PlacementState:
             session.extend(0, b"", chain.hashes, chain.hash_stride)
         return []
 
-    # --- workers -----------------------------------------------------------------------------------------------
-
-    def _heartbeat(self, beat: Heartbeat, now_s: float) -> Effects:
-        effects = self._hello(beat.worker, now_s)
-        worker = self.board.workers[beat.worker.worker_id]
-        was_usable = worker.usable(now_s)
-        worker.healthy = beat.healthy
-        resync = self.board.index.expect(beat.worker.worker_id, beat.worker.epoch, beat.residency_seq)
-        effects += self._resync(resync, now_s)
-        if worker.usable(now_s) and not was_usable:
-            effects += self._dispatch.serve(beat.worker.worker_id, now_s)
-        elif not worker.usable(now_s):
-            effects += self._dispatch.scatter(beat.worker.worker_id, now_s)
-        return effects
-
-    def _hello(self, hello: WorkerHello, now_s: float) -> Effects:
-        known = self.board.workers.get(hello.worker_id)
-        if known is not None and hello.epoch < known.hello.epoch:
-            return []
-        worker, fresh = self.board.hello(hello, now_s)
-        if not fresh:
-            return []
-        worker.healthy = True
-        return self._dispatch.serve(hello.worker_id, now_s)
-
-    def _leaving(self, leaving: WorkerLeaving, now_s: float) -> Effects:
-        worker = self.board.workers.get(leaving.worker_id)
-        if worker is None or leaving.epoch < worker.hello.epoch:
-            return []
-        worker.healthy = False
-        if leaving.engine_died:
-            self.board.index.drop_worker(leaving.worker_id)
-        return self._dispatch.scatter(leaving.worker_id, now_s)
-
-    def _suspect(self, worker_id: WorkerId, now_s: float) -> None:
-        worker = self.board.workers.get(worker_id)
-        if worker is not None:
-            worker.suspect_until_s = now_s + SUSPECT_S
-
-    def _resync(self, wanted: ResyncNeeded | None, now_s: float) -> Effects:
-        if wanted is None:
-            return []
-        self._resyncs_s[wanted.worker_id] = now_s
-        request = ResyncRequest(worker_id=wanted.worker_id, inbox=self._subjects.resync_inbox(self._holder_id))
-        return [Publish(self._subjects.resync(wanted.worker_id), request)]
-
     # --- leadership --------------------------------------------------------------------------------------------
 
     def _promoted(self, fence: int, now_s: float) -> Effects:
@@ -399,22 +348,8 @@ class PlacementState:
             effects += self._freed(lease.lease_id, now_s)
         silent = [step_id for step_id, step in self.board.steps.items() if now_s - step.named_s > UNNAMED_S]
         for step_id in silent:
-            effects += self._over(step_id, Move.ABORT, now_s)
-        for worker_id, worker in self.board.workers.items():
-            if worker.healthy and now_s - worker.seen_s > WORKER_SILENT_S:
-                worker.healthy = False
-                effects.append(Log("placement.worker_silent", {"worker": worker_id}))
-            if not worker.usable(now_s):
-                effects += self._dispatch.scatter(worker_id, now_s)
-            else:
-                effects += self._dispatch.serve(worker_id, now_s)
-        if now_s - self._born_s > HOME_GRACE_S:
-            for worker_id in [w for w in self.board.at_home if w not in self.board.workers]:
-                effects += self._dispatch.scatter(worker_id, now_s)
-        for worker_id in self.board.index.stale_workers():
-            if now_s - self._resyncs_s.get(worker_id, 0.0) > 1.0:
-                epoch, seq = self.board.index.position(worker_id)
-                effects += self._resync(ResyncNeeded(worker_id, epoch, seq), now_s)
+            effects += self._over(step_id, Move.ABORT, now_s, silent=True)
+        effects += self._presence.tick(now_s)
         return [*effects, WakeAt(now_s + TICK_S)]
 
 

@@ -1,7 +1,8 @@
 """The journal of open session tags, as lines: what a restarted agent must close or take over.
 
-Pure; the file is the shell's. Each line is `+` and a TagRecord as JSON, or `-` and a tag that is gone. The last word on a tag counts; a line cut short
-by a crash is ignored. Losing the journal costs no step, only KV that stays pinned until it is the oldest.
+Pure; the file is the shell's. Each line is `+` and a TagRecord as JSON, or `-` and a tag that is gone. The last word on
+a tag counts; a line cut short by a crash is ignored. Losing the journal costs no step, only KV that stays pinned until
+it is the oldest.
 """
 
 from typing import Final

@@ -103,3 +103,9 @@ def diagram() -> str:
     lines += [f"    {a.value} --> {b.value}: {', '.join(moves)}" for (a, b), moves in merged.items()]
     lines += [f"    {state.value} --> [*]" for state in StepState if state in ENDED]
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(diagram())

@@ -3,6 +3,7 @@
 from hashlib import sha256
 
 import msgspec
+
 from saga.engine.core import EngineCore
 from saga.engine.events import Arrive, Cleared, Finished, FixedOutput, Progress, Rejected, Removed, Stored
 from saga.engine.profile import Profile, load_profile

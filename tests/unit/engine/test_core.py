@@ -4,7 +4,9 @@ import pytest
 from engine_drive import PAGE, Drive, hashes_of, small_profile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from saga.engine.events import Abort, CloseSession, Flush, OpenSession
+from saga.engine.profile import load_profile
 from saga.kernel.effects import WakeAt
 
 
@@ -234,6 +236,28 @@ def test_one_late_wake_up_equals_many_in_time():
     assert late.finished == in_time.finished
 
 
+def times_of(factor):
+    """Three requests on a profile shrunk by `factor`, all lengths divided by it."""
+    profile = load_profile("a100x4-llama3-70b").with_page_tokens(4).shrunk(factor)
+    drive = Drive(profile, progress=False)
+    for number, at_s in enumerate((0.0, 1.0, 3.0)):
+        drive.run(at_s)
+        drive.now_s = at_s
+        drive.ask(f"r{number}", str(number) * (12_800 // factor), "o" * (1600 // factor))
+    drive.run()
+    drive.check()
+    return [
+        seconds
+        for number in range(3)
+        for end in [drive.finished[f"r{number}"]]
+        for seconds in (end.first_token_s - end.arrived_s, end.finished_s - end.arrived_s)
+    ]
+
+
+def test_a_shrunk_engine_takes_as_long_for_the_shorter_requests():
+    assert times_of(16) == pytest.approx(times_of(1), rel=0.03)
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(
@@ -254,9 +278,9 @@ steps = st.lists(
 
 
 @settings(deadline=None, max_examples=150)
-@given(steps, st.booleans(), st.booleans(), st.integers(16, 40))
-def test_invariants_hold_and_everybody_is_served(story, by_priority, progress, kv_pages):
-    profile = small_profile(kv_tokens=kv_pages * PAGE)
+@given(steps, st.booleans(), st.booleans(), st.integers(16, 40), st.sampled_from([1, 3]))
+def test_invariants_hold_and_everybody_is_served(story, by_priority, progress, kv_pages, shrink):
+    profile = small_profile(kv_tokens=kv_pages * PAGE, shrink=shrink)
     drive = Drive(profile, priority_scheduling=by_priority, progress=progress)
     asked = {}
     for number, (action, *what) in enumerate(story):

@@ -3,6 +3,7 @@
 from engine_drive import hashes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from saga.engine.radix import RadixTree
 from saga.kv.pages import HASH_BYTES
 

@@ -14,6 +14,14 @@ class FakeGateway:
         self.requests = []
         self.script = [stream_answer]
         self.url = ""
+        self.facts = {
+            "speed": 4.0,
+            "shrink": 2,
+            "context_tokens": 65536,
+            "page_tokens": 16,
+            "kv_tokens": 2**18,
+            "workers": 2,
+        }
 
     async def handle(self, request):
         body = await request.json()
@@ -56,10 +64,9 @@ async def stream_answer(request, body):
 async def running(gateway):
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/v1/completions", gateway.handle)
-    facts = {"speed": 4.0, "shrink": 2, "context_tokens": 4096, "page_tokens": 16, "kv_tokens": 8192, "workers": 2}
 
     async def models(_request):
-        return web.json_response({"object": "list", "data": [{"id": "m", "object": "model", "saga": facts}]})
+        return web.json_response({"object": "list", "data": [{"id": "m", "object": "model", "saga": gateway.facts}]})
 
     app.router.add_get("/v1/models", models)
     runner = web.AppRunner(app)

@@ -97,7 +97,7 @@ async def test_a_gateway_that_is_not_there():
 async def test_models_say_what_the_engines_are(gateway):
     async with GatewayClient(gateway.url) as client:
         (model,) = await client.models()
-    assert (model.id, model.saga.speed, model.saga.kv_tokens, model.saga.workers) == ("m", 4.0, 8192, 2)
+    assert (model.id, model.saga.speed, model.saga.kv_tokens, model.saga.workers) == ("m", 4.0, 2**18, 2)
 
 
 async def test_the_lean_client_reuses_its_connection_and_sees_the_end(gateway):

@@ -92,7 +92,7 @@ def test_an_engines_death_moves_its_steps_elsewhere():
     assert set(w.ended.values()) == {"finished"}
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**32),
     lose=st.floats(0.0, 0.3),

@@ -122,17 +122,20 @@ class World:
         core = WorkerState(
             worker_id, f"http://{worker_id}", s, RETENTION["tags"](300.0, 300.0), Random(1), lease_ttl_s=5.0
         )
-        subjects = [
-            s.lease(worker_id), s.step_ends_at(worker_id), s.sessions_released(worker_id), s.resync(worker_id)
-        ]
+        subjects = [s.lease(worker_id), s.step_ends_at(worker_id), s.sessions_released(worker_id), s.resync(worker_id)]
         party = self._add(worker_id, core, subjects)
         self.attach(party)
 
     def attach(self, party: Party) -> None:
         """The agent finds its engine up."""
         facts = EngineFacts(
-            model=POOL, page_tokens=16, kv_tokens=10_000, context_tokens=5_000, max_running=self.slots,
-            session_tags=True, cost=CostModel(prompt_s_per_token=1e-4, output_s_per_token=1e-3),
+            model=POOL,
+            page_tokens=16,
+            kv_tokens=10_000,
+            context_tokens=5_000,
+            max_running=self.slots,
+            session_tags=True,
+            cost=CostModel(prompt_s_per_token=1e-4, output_s_per_token=1e-3),
         )
         self.tell(party, Attached(facts, int(self.now_s * 1000)))
 
@@ -221,9 +224,16 @@ class World:
         step_id = StepId(f"{number:032x}")
         root = f"r{number % 5}"
         step = StepReady(
-            step_id=step_id, attempt=0, gateway_id=GatewayId(gateway), tenant=TenantId(f"t{number % 2}"),
-            root=RootId(root), session=SessionId(f"{root}-s{number % 2}"), pool=POOL,
-            prompt_tokens=1_000 + 37 * number % 2_000, max_output_tokens=100, page_tokens=16,
+            step_id=step_id,
+            attempt=0,
+            gateway_id=GatewayId(gateway),
+            tenant=TenantId(f"t{number % 2}"),
+            root=RootId(root),
+            session=SessionId(f"{root}-s{number % 2}"),
+            pool=POOL,
+            prompt_tokens=1_000 + 37 * number % 2_000,
+            max_output_tokens=100,
+            page_tokens=16,
         )
         party = self.parties[gateway]
         self.submitted[step_id] = party

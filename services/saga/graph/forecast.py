@@ -1,0 +1,130 @@
+"""What a session will do next, from what is learnt: the choice behind a Protocol, by name.
+
+`saga`, the default, reads the narrowest model that knows enough and fills up from wider ones: class, tenant, all.
+Forecasts are honest about ignorance: `samples` 0 says that they are defaults.
+"""
+
+from typing import Final, Protocol
+
+import msgspec
+
+from saga.contract.errors import StartError
+from saga.graph.models import Model
+from saga.graph.sketch import Sketch, mixed, quantiles
+
+ENOUGH_GAPS: Final = 50.0  # samples after which a narrow model speaks alone; its P99 is then its second largest
+PRIOR_STEPS: Final = 8.0  # weight of the wider model in a probability
+MAX_REMAINING_STEPS: Final = 256
+# Before anything is learnt: agent tools mostly take a second, people minutes.
+DEFAULT_GAPS_S: Final = (1.0, 10.0, 30.0, 300.0)
+DEFAULT_RETURNS: Final = 0.9
+DEFAULT_GROWTH_TOKENS: Final = 500.0
+_SHARES: Final = (0.5, 0.9, 0.95, 0.99)
+
+
+class Situation(msgspec.Struct, frozen=True, gc=False):
+    """A session whose step just ended."""
+
+    tool: str  # that it called
+    steps: int  # of the session so far
+
+
+class Estimate(msgspec.Struct, frozen=True, gc=False):
+    """What will follow; fields as in Forecast."""
+
+    returns: float
+    gap_s: tuple[float, float, float, float]  # P50, P90, P95, P99
+    new_tokens: float
+    remaining_steps: float
+    remaining_engine_s: float
+    samples: int
+
+
+class ForecastPolicy(Protocol):
+    """Chooses an estimate."""
+
+    def estimate(self, situation: Situation, models: tuple[Model, ...]) -> Estimate:
+        """`models`: from the narrowest to the widest; any may be empty."""
+        ...
+
+
+class Saga:
+    """Shrinkage from wide to narrow, quantiles straight from the samples."""
+
+    def estimate(self, situation: Situation, models: tuple[Model, ...]) -> Estimate:
+        """As ForecastPolicy."""
+        gaps = mixed(_gaps(situation.tool, models), ENOUGH_GAPS)
+        hazards = _Hazards(models)
+        remaining = hazards.remaining_steps(situation.steps)
+        engine_s = next((m.engine_s.value for m in models if m.engine_s.weight), 0.0)
+        growth = next((m.growth_tokens.value for m in models if m.growth_tokens.weight), DEFAULT_GROWTH_TOKENS)
+        p50, p90, p95, p99 = quantiles(gaps, _SHARES) if gaps.weights else DEFAULT_GAPS_S
+        return Estimate(
+            returns=_returns(situation, models, hazards),
+            gap_s=(p50, p90, p95, p99),
+            new_tokens=growth,
+            remaining_steps=remaining,
+            remaining_engine_s=remaining * engine_s,
+            samples=gaps.samples,
+        )
+
+
+def _gaps(tool: str, models: tuple[Model, ...]) -> list[Sketch]:
+    """Sketches to read, most telling first: the tool anywhere says more than other tools of the same class."""
+    same_tool = [m.tools[tool].gaps for m in models if tool in m.tools]
+    return same_tool + [m.gaps for m in models]
+
+
+def _returns(situation: Situation, models: tuple[Model, ...], hazards: "_Hazards") -> float:
+    """Probability of another step: by the tool called, shrunk towards the narrowness above it and the step count."""
+    returns = 1.0 - hazards.at(situation.steps)
+    for model in reversed(models):
+        follows = model.tools.get(situation.tool)
+        if follows is not None:
+            seen = follows.returned + follows.ended
+            returns = (follows.returned + PRIOR_STEPS * returns) / (seen + PRIOR_STEPS)
+    return returns
+
+
+class _Hazards:
+    """Probability that a session ends with its n-th step, each level shrunk towards the wider one."""
+
+    def __init__(self, models: tuple[Model, ...]) -> None:
+        self._models = tuple(reversed(models))
+        self._flat = 1.0 - DEFAULT_RETURNS
+        for model in self._models:
+            ended, all_ = sum(model.ended), sum(model.ended) + sum(model.continued)
+            self._flat = (ended + PRIOR_STEPS * self._flat) / (all_ + PRIOR_STEPS)
+
+    def at(self, steps: int) -> float:
+        """Of ending with this step."""
+        hazard = self._flat
+        for model in self._models:
+            ended = model.ended[steps] if steps < len(model.ended) else 0
+            continued = model.continued[steps] if steps < len(model.continued) else 0
+            hazard = (ended + PRIOR_STEPS * hazard) / (ended + continued + PRIOR_STEPS)
+        return hazard
+
+    def remaining_steps(self, steps: int) -> float:
+        """Mean number of steps after this one."""
+        alive, remaining = 1.0, 0.0
+        known = max((max(len(m.ended), len(m.continued)) for m in self._models), default=0)
+        for ahead in range(MAX_REMAINING_STEPS):
+            if steps + ahead >= known:  # nothing is known out there but the mean hazard
+                return remaining + alive * (1.0 - self._flat) / max(self._flat, 1.0 / MAX_REMAINING_STEPS)
+            alive *= 1.0 - self.at(steps + ahead)
+            remaining += alive
+            if alive < 0.01:
+                break
+        return remaining
+
+
+POLICIES: Final[dict[str, type[Saga]]] = {"saga": Saga}
+
+
+def policy_named(name: str) -> ForecastPolicy:
+    """The policy of that name. Raises StartError that lists the known ones."""
+    policy = POLICIES.get(name)
+    if policy is None:
+        raise StartError(f"SAGA_GRAPH_FORECAST={name!r}: no such policy; known are {', '.join(sorted(POLICIES))}")
+    return policy()

@@ -1,0 +1,194 @@
+"""The live shell of the graph: bus and KV on one side, the core on the other. Run by `python -m saga.graph`.
+
+Without KV learning and forecasts go on, and models wait in memory. Partitions are shared by lease keys in KV.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+from typing import Final
+
+from saga.contract.messages import StepFinished
+from saga.contract.subjects import Subjects, kv_bucket
+from saga.graph.config import GraphConfig
+from saga.graph.forecast import policy_named
+from saga.graph.partitions import RENEW_S, Membership
+from saga.graph.state import GraphState, Loaded, Owned, Replayed
+from saga.kernel.effects import Effect, Persist, Publish, Received, Tick, WakeAt
+from saga.runtime import metrics
+from saga.runtime.app import App
+from saga.runtime.bus import Bus, Entry, Incoming, KeyValue
+from saga.runtime.clock import Clock, MonotonicClock
+from saga.runtime.errors import BusUnavailable, KvConflict, MessageTooLarge
+from saga.runtime.log import get_logger
+
+_SLICE: Final = 200  # replayed messages between two looks at the loop
+_LONGEST_NAP_S: Final = 60.0
+
+log = get_logger()
+FORECASTS = metrics.counter("saga_graph_forecasts_total", "Forecasts published")
+WORKFLOWS = metrics.gauge("saga_graph_workflows", "Live workflows followed")
+MODELS = metrics.gauge("saga_graph_models", "Models in memory")
+PARTITIONS_OWNED = metrics.gauge("saga_graph_partitions", "Partitions that this process speaks for")
+UNSTORED = metrics.counter("saga_graph_unstored_total", "Models that could not be stored in time; kept in memory")
+
+
+class Graph:
+    """One graph process while it lives."""
+
+    def __init__(self, config: GraphConfig, bus: Bus, clock: Clock) -> None:
+        """Raises StartError for an unknown policy."""
+        self._config = config
+        self._bus = bus
+        self._clock = clock
+        self._me = config.id or f"graph-{os.getpid()}-{secrets.token_hex(4)}"
+        self._members = Membership(self._me)
+        self._stores: dict[str, bytes] = {}  # newest value of each key not stored yet
+        self._store_ready = asyncio.Event()
+        self._outbox: asyncio.Queue[Publish | None] = asyncio.Queue()
+        self._wake_s = 0.0
+        self._woken = asyncio.Event()
+        self.state = GraphState(Subjects(config.cell), policy_named(config.forecast))
+
+    async def live(self, app: App) -> None:
+        """From the stored models to the last write."""
+        models = await self._bus.kv(kv_bucket(self._config.cell, "graph"))
+        members = await self._bus.kv(kv_bucket(self._config.cell, "graph-members"))
+        await self._learn_the_past(models)
+        app.spawn(self._tick(), name="graph.tick")
+        app.spawn(self._store(models), name="graph.store")
+        sending = app.spawn(self._send(), name="graph.send")
+        watch = await members.watch(self._member_seen)
+        leasing = app.spawn(self._lease(members), name="graph.lease")
+        subjects = Subjects(self._config.cell)
+        subscriptions = [
+            await self._bus.subscribe(subjects.every_step_end(), self._received),
+            await self._bus.subscribe(subjects.step_ready(), self._received),
+        ]
+        await self._bus.barrier()
+        log.info("graph.ready", member=self._me, models=len(self.state.models))
+        await app.stopping.wait()
+        leasing.cancel()
+        with contextlib.suppress(BusUnavailable):
+            await members.delete(self._me)  # the others take over at once
+        for subscription in (*subscriptions, watch):
+            await subscription.drain()
+        self._perform(self.state.settle())
+        self._outbox.put_nowait(None)
+        await sending
+        await self._store_all(models)
+
+    # In
+
+    def feed(self, event: Received | Tick | Owned) -> None:
+        """An event into the core, its effects out."""
+        self._perform(self.state.handle(event, self._clock.monotonic_s()))
+
+    def _received(self, incoming: Incoming) -> None:
+        self.feed(Received(incoming.message))
+
+    async def _learn_the_past(self, models: KeyValue) -> None:
+        """Stored models, then the tail of the step stream. Neither is needed."""
+        try:
+            for entry in (await models.items()).values():
+                self.state.handle(Loaded(entry.value), self._clock.monotonic_s())
+            subject = Subjects(self._config.cell).every_step_end()
+            past = await self._bus.replay(subject, self._config.replay_s) if self._config.replay_s else []
+        except BusUnavailable as error:
+            log.warning("graph.no_past", error=str(error))
+            return
+        for number, message in enumerate(past):
+            self.state.handle(Replayed(message), self._clock.monotonic_s())
+            if number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+        log.info("graph.past", steps=sum(isinstance(message, StepFinished) for message in past))
+
+    async def _tick(self) -> None:
+        while True:
+            delay_s = self._wake_s - self._clock.monotonic_s()
+            if delay_s <= 0:
+                self._wake_s = float("inf")
+                self.feed(Tick())
+                self._share()
+                WORKFLOWS.set(len(self.state.workflows))
+                MODELS.set(len(self.state.models))
+                continue
+            self._woken.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), min(delay_s, _LONGEST_NAP_S))
+
+    # Partitions
+
+    async def _lease(self, members: KeyValue) -> None:
+        while True:
+            with contextlib.suppress(BusUnavailable):
+                await members.put(self._me, b"")
+                for member, revision in self._members.take_lost().items():
+                    with contextlib.suppress(KvConflict):
+                        await members.delete(member, revision)
+            await asyncio.sleep(RENEW_S)
+
+    def _member_seen(self, member: str, entry: Entry | None) -> None:
+        if member == self._me:
+            return
+        if entry is None:
+            self._members.gone(member)
+        else:
+            self._members.renewed(member, entry.revision, self._clock.monotonic_s())
+        self._share()
+
+    def _share(self) -> None:
+        if self._members.settle(self._clock.monotonic_s()):
+            log.info("graph.partitions", owned=len(self._members.owned), members=len(self._members.members))
+            self.feed(Owned(self._members.owned))
+        PARTITIONS_OWNED.set(len(self._members.owned))
+
+    # Out
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Publish():
+                    self._outbox.put_nowait(effect)
+                case Persist(key, value):
+                    self._stores[key] = value
+                    self._store_ready.set()
+                case WakeAt(at_s):
+                    self._wake_s = at_s
+                    self._woken.set()
+                case _:
+                    raise AssertionError(f"the graph's core asked for {effect}")
+
+    async def _send(self) -> None:
+        while (publish := await self._outbox.get()) is not None:
+            await self._bus.publish(publish.subject, publish.message)
+            FORECASTS.inc()
+
+    async def _store(self, models: KeyValue) -> None:
+        while True:
+            await self._store_ready.wait()
+            self._store_ready.clear()
+            if not await self._store_all(models):
+                await asyncio.sleep(RENEW_S)
+                self._store_ready.set()
+
+    async def _store_all(self, models: KeyValue) -> bool:
+        """Whether everything is stored."""
+        while self._stores:
+            key, value = next(iter(self._stores.items()))
+            try:
+                await models.put(key, value)
+            except MessageTooLarge as error:
+                log.warning("graph.model_too_large", key=key, error=str(error))
+            except BusUnavailable:
+                UNSTORED.inc()
+                return False
+            if self._stores.get(key) is value:
+                del self._stores[key]
+        return True
+
+
+async def serve(app: App, config: GraphConfig, bus: Bus) -> None:
+    """Run one graph process on this bus until told to stop."""
+    await Graph(config, bus, MonotonicClock()).live(app)

@@ -1,0 +1,268 @@
+"""The graph's core: live workflows, what is learnt from them, and a forecast after each step. Pure.
+
+Nothing waits for it: without forecasts admission and workers go by defaults. It learns from every step it hears of,
+publishes only for workflows of its own partitions and stores only models of its own partitions.
+"""
+
+import hashlib
+from collections import OrderedDict
+from typing import Final, TypeAlias
+
+import msgspec
+
+from saga.contract.ids import RootId, StepId, TenantId
+from saga.contract.messages import Forecast, Message, StepCancelled, StepFinished, StepReady
+from saga.contract.subjects import Subjects
+from saga.graph.aeg import Aeg, Session, tool_of
+from saga.graph.forecast import ForecastPolicy, Situation
+from saga.graph.models import Model, decode_model, encode_model
+from saga.graph.partitions import PARTITIONS, partition_of
+from saga.kernel.effects import Effect, Persist, Publish, Received, Tick, WakeAt
+
+FORGET_S: Final = 3_600.0  # a workflow without a sign of life
+MAX_WORKFLOWS: Final = 20_000
+MAX_MODELS: Final = 1_000
+PERSIST_EVERY_S: Final = 2.0
+TICK_S: Final = 1.0
+GLOBAL: Final = "all"
+
+
+class Owned(msgspec.Struct, frozen=True):
+    """Event: these partitions are ours now."""
+
+    partitions: frozenset[int]
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Event: a model from storage. Ignored when a newer one is here."""
+
+    value: bytes
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """Event: a message from the past; it teaches, but when it came says nothing."""
+
+    message: Message
+
+
+GraphEvent: TypeAlias = Received | Replayed | Loaded | Owned | Tick
+Effects = list[Effect]
+
+
+def model_key(name: str) -> str:
+    """Where a model is stored."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+class GraphState:
+    """Everything one graph process knows. `handle` is the one door."""
+
+    def __init__(self, subjects: Subjects, policy: ForecastPolicy) -> None:
+        self._subjects = subjects
+        self._policy = policy
+        self._owned = frozenset(range(PARTITIONS))
+        self._next_tick_s = float("inf")
+        self.workflows: OrderedDict[RootId, Aeg] = OrderedDict()  # longest unseen first
+        self.models: OrderedDict[str, Model] = OrderedDict()  # longest unused first
+        self._over: OrderedDict[RootId, StepId] = OrderedDict()  # the step that ended a workflow may be told twice
+        self._dirty: dict[str, None] = {}
+        self._persisted_s: dict[str, float] = {}
+
+    # The one door
+
+    def handle(self, event: GraphEvent, now_s: float) -> Effects:
+        """Take an event in and return what to do about it. `now_s`: monotonic."""
+        effects: Effects = []
+        match event:
+            case Received(message):
+                effects = self._received(message, now_s, live=True)
+            case Replayed(message):
+                self._received(message, now_s, live=False)
+            case Loaded(value):
+                self._loaded(value)
+            case Owned(partitions):
+                self._owned = partitions
+            case Tick():
+                self._next_tick_s = float("inf")
+                effects = self._tick(now_s)
+        if self._next_tick_s == float("inf"):
+            self._next_tick_s = now_s + TICK_S
+            effects.append(WakeAt(self._next_tick_s))
+        return effects
+
+    def settle(self) -> Effects:
+        """Before the end: everything of ours that is not stored yet."""
+        return self._persist(list(self._dirty))
+
+    # Messages
+
+    def _received(self, message: Message, now_s: float, *, live: bool) -> Effects:
+        if isinstance(message, StepFinished):
+            return self._finished(message, now_s, live=live)
+        if isinstance(message, StepReady):
+            self._ready(message, now_s)
+        elif isinstance(message, StepCancelled):
+            self._cancelled(message, now_s)
+        return []
+
+    def _ready(self, message: StepReady, now_s: float) -> None:
+        """The session's next step: the gap is over. Sent again and again until answered; the first counts."""
+        aeg = self._workflow(message.root, message.tenant, now_s)
+        session = aeg.session(message.session, message.agent_class, message.parent)
+        if session.steps and message.step_id not in (session.last_step, session.ready_step):
+            gap_s = message.gap_s
+            if gap_s < 0 and session.ended_s >= 0:
+                gap_s = max(0.0, now_s - session.ended_s - message.waited_s)
+            self._returned(aeg, session, gap_s, learn=True)
+            session.ready_step, session.ready_gap_s = message.step_id, gap_s
+
+    def _finished(self, message: StepFinished, now_s: float, *, live: bool) -> Effects:
+        if self._over.get(message.root) == message.step_id:
+            return []
+        aeg = self._workflow(message.root, message.tenant, now_s)
+        if message.step_id in aeg.nodes:
+            return []
+        session = aeg.session(message.session, message.agent_class, message.parent)
+        learn = live or message.at > self._model(GLOBAL).learnt_until_at
+        tool = tool_of(message)
+        if session.steps:
+            if session.ready_step != message.step_id:  # its StepReady was lost, or lies before our time
+                self._returned(aeg, session, message.gap_s, learn=learn)
+                session.ready_gap_s = message.gap_s
+            if learn:
+                growth = message.prompt_tokens - session.prompt_tokens
+                for model in self._levels(aeg.tenant, session.agent_class):
+                    model.saw_next(session.tool, tool, growth)
+        aeg.add(message, tool, session.ready_gap_s)
+        session.steps += 1
+        session.tool, session.last_step, session.prompt_tokens = tool, message.step_id, message.prompt_tokens
+        session.ended_s = now_s if live else -1.0
+        session.ready_gap_s = -1.0
+        levels = self._levels(aeg.tenant, session.agent_class)
+        if learn:
+            for model in levels:
+                model.saw_step(message.engine_s)
+                model.learnt_until_at = max(model.learnt_until_at, message.at)
+                self._dirty[model.name] = None
+        if message.final:
+            self._forget(aeg, learn=learn)
+            self._over[message.root] = message.step_id
+            if len(self._over) > MAX_WORKFLOWS:
+                self._over.popitem(last=False)
+            return []
+        if not live or partition_of(message.root) not in self._owned:
+            return []
+        return [self._forecast(message, session, levels)]
+
+    def _cancelled(self, message: StepCancelled, now_s: float) -> None:
+        """A sign of life, no more: a client that left may come back."""
+        if message.root in self.workflows:
+            self._workflow(message.root, message.tenant, now_s)
+
+    def _forecast(self, message: StepFinished, session: Session, levels: tuple[Model, ...]) -> Publish:
+        said = self._policy.estimate(Situation(session.tool, session.steps), levels)
+        p50, p90, p95, p99 = said.gap_s
+        forecast = Forecast(
+            root=message.root,
+            session=message.session,
+            step_id=message.step_id,
+            worker_id=message.worker_id,
+            returns=said.returns,
+            gap_p50_s=p50,
+            gap_p90_s=p90,
+            gap_p95_s=p95,
+            gap_p99_s=p99,
+            new_tokens=said.new_tokens,
+            remaining_steps=said.remaining_steps,
+            remaining_engine_s=said.remaining_engine_s,
+            samples=said.samples,
+        )
+        return Publish(self._subjects.forecast(message.worker_id), forecast)
+
+    # Learning
+
+    def _returned(self, aeg: Aeg, session: Session, gap_s: float, *, learn: bool) -> None:
+        if learn:
+            for model in self._levels(aeg.tenant, session.agent_class):
+                model.saw_return(session.tool, session.steps, gap_s)
+                self._dirty[model.name] = None
+
+    def _forget(self, aeg: Aeg, *, learn: bool = True) -> None:
+        """The workflow is over, and with it all its sessions."""
+        del self.workflows[aeg.root]
+        for session in aeg.sessions.values():
+            if session.steps and learn:
+                for model in self._levels(aeg.tenant, session.agent_class):
+                    model.saw_end(session.tool, session.steps)
+                    self._dirty[model.name] = None
+
+    def _levels(self, tenant: TenantId, agent_class: str) -> tuple[Model, ...]:
+        """Models from the narrowest to the widest."""
+        wide = (self._model(f"tenant/{tenant}"), self._model(GLOBAL))
+        return (self._model(f"class/{tenant}/{agent_class}"), *wide) if agent_class else wide
+
+    def _model(self, name: str) -> Model:
+        model = self.models.get(name)
+        if model is None:
+            model = self.models[name] = Model(name)
+            if len(self.models) > MAX_MODELS:
+                self._drop_model(next(iter(self.models)))
+        self.models.move_to_end(name)
+        return model
+
+    def _drop_model(self, name: str) -> None:
+        """From memory; what is stored of it stays and is loaded at the next start."""
+        del self.models[name]
+        self._dirty.pop(name, None)
+        self._persisted_s.pop(name, None)
+
+    def _loaded(self, value: bytes) -> None:
+        model = decode_model(value)
+        if model is None:
+            return
+        known = self.models.get(model.name)
+        if known is None or known.learnt_until_at < model.learnt_until_at:
+            self.models[model.name] = model
+            if len(self.models) > MAX_MODELS:
+                self._drop_model(next(iter(self.models)))
+
+    # Books
+
+    def _workflow(self, root: RootId, tenant: TenantId, now_s: float) -> Aeg:
+        aeg = self.workflows.get(root)
+        if aeg is None:
+            aeg = self.workflows[root] = Aeg(root, tenant, now_s)
+            if len(self.workflows) > MAX_WORKFLOWS:
+                self._forget(next(iter(self.workflows.values())), learn=False)
+        aeg.seen_s = now_s
+        self.workflows.move_to_end(root)
+        return aeg
+
+    def _tick(self, now_s: float) -> Effects:
+        while self.workflows:
+            oldest = next(iter(self.workflows.values()))
+            if now_s - oldest.seen_s < FORGET_S:
+                break
+            self._forget(oldest)
+        ripe = [n for n in self._dirty if now_s - self._persisted_s.get(n, -PERSIST_EVERY_S) >= PERSIST_EVERY_S]
+        for name in ripe:
+            self._persisted_s[name] = now_s
+        return self._persist(ripe)
+
+    def _persist(self, names: list[str]) -> Effects:
+        effects: Effects = []
+        for name in names:
+            self._dirty.pop(name, None)
+            if partition_of(name) in self._owned and name in self.models:
+                effects.append(Persist(model_key(name), encode_model(self.models[name])))
+        return effects
+
+    def check(self) -> None:
+        """Raise AssertionError where bounds or orders are broken."""
+        seen = [aeg.seen_s for aeg in self.workflows.values()]
+        if seen != sorted(seen):
+            raise AssertionError("workflows are not in the order of their last sign of life")
+        if len(self.models) > MAX_MODELS or len(self.workflows) > MAX_WORKFLOWS:
+            raise AssertionError("more workflows or models than allowed")
+        if not set(self._dirty) <= set(self.models):
+            raise AssertionError("a model that is not here is to be stored")

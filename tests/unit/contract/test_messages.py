@@ -1,0 +1,132 @@
+"""Messages only grow: every message has golden bytes, and what a newer or broken sender says is handled."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from saga.contract.errors import MessageError
+from saga.contract.ids import StepId
+from saga.contract.messages import (
+    MESSAGE_TYPES,
+    AllCleared,
+    CostModel,
+    LeaderHello,
+    Message,
+    PagesRemoved,
+    PagesStored,
+    RunningLease,
+    StepAdmitted,
+    StepReady,
+    Tag,
+    WaitingStep,
+    WorkerHello,
+    decode,
+    encode,
+)
+
+GOLDEN = Path(__file__).with_name("golden.json")
+VALUES = {
+    "step_id": "0123456789abcdef0123456789abcdef",
+    "step_ids": ("0123456789abcdef0123456789abcdef",),
+    "changes": (PagesStored(b"\x01" * 8), PagesRemoved(b"\x02" * 8), AllCleared()),
+    "cost": CostModel(prompt_s_per_token=1e-4, output_s_per_token=2e-3, context_s_per_token=1e-8),
+    "tag": Tag(1.5, 2.5, StepId("0123456789abcdef0123456789abcdef")),
+    "waiting_steps": (WaitingStep(step_id=StepId("a" * 32), attempt=1, waited_s=0.5),),
+    "running_leases": (
+        RunningLease(step_id=StepId("b" * 32), attempt=0, lease_id="0" * 20, worker_id="w0", output_tokens=7),
+    ),
+}
+
+
+def sample(kind: type[msgspec.Struct]) -> msgspec.Struct:
+    """A message with a value in every field, the same each time."""
+    return kind(**{field.name: value_of(kind, field) for field in msgspec.structs.fields(kind)})
+
+
+def value_of(kind: type, field: msgspec.structs.FieldInfo) -> object:
+    if kind.__name__ == "GatewayBeat" and field.name in ("waiting", "running"):
+        return VALUES["waiting_steps" if field.name == "waiting" else "running_leases"]
+    if field.name in VALUES:
+        return VALUES[field.name]
+    info = msgspec.inspect.type_info(field.type)
+    match info:
+        case msgspec.inspect.IntType():
+            return len(field.name)
+        case msgspec.inspect.FloatType():
+            return len(field.name) / 2
+        case msgspec.inspect.BoolType():
+            return True
+        case msgspec.inspect.StrType():
+            return field.name
+        case msgspec.inspect.BytesType():
+            return b"\x00\x01\x02\x03\x04\x05\x06\x07"
+        case msgspec.inspect.LiteralType(values=values):
+            return values[0]
+        case msgspec.inspect.VarTupleType():
+            return (f"{field.name}-1", f"{field.name}-2")
+        case msgspec.inspect.StructType(cls=cls):
+            return sample(cls)
+    raise AssertionError(f"{kind.__name__}.{field.name}: say here what its golden value is")
+
+
+@pytest.mark.parametrize("kind", MESSAGE_TYPES, ids=lambda kind: kind.__name__)
+def test_a_message_has_the_bytes_it_always_had(kind):
+    golden = json.loads(GOLDEN.read_text())
+
+    assert kind.__name__ in golden, f"new message: add {encode(sample(kind)).hex()} to {GOLDEN.name}"
+    assert encode(sample(kind)).hex() == golden[kind.__name__]
+    assert decode(bytes.fromhex(golden[kind.__name__])) == sample(kind)
+
+
+def test_no_golden_bytes_of_a_message_that_is_gone():
+    assert set(json.loads(GOLDEN.read_text())) == {kind.__name__ for kind in MESSAGE_TYPES}
+
+
+def test_every_message_says_what_it_is():
+    for kind in MESSAGE_TYPES:
+        assert issubclass(kind, Message)
+        assert kind.__doc__
+        assert msgspec.structs.fields(kind), f"{kind.__name__} says nothing"
+
+
+def test_a_newer_senders_field_is_ignored():
+    raw = msgspec.msgpack.decode(encode(LeaderHello(service="admission", fence=3)))
+    raw["shoe_size"] = 43
+
+    assert decode(msgspec.msgpack.encode(raw)) == LeaderHello(service="admission", fence=3)
+
+
+def test_an_older_senders_missing_field_has_its_default():
+    raw = msgspec.msgpack.decode(encode(sample(StepReady)))
+    del raw["waited_s"]
+
+    assert decode(msgspec.msgpack.encode(raw)).waited_s == 0.0
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        b"hello",
+        msgspec.msgpack.encode({"type": "NoSuchMessage"}),
+        msgspec.msgpack.encode({"type": "LeaderHello", "service": "admission"}),
+        msgspec.msgpack.encode({"type": "LeaderHello", "service": "admission", "fence": "three"}),
+        encode(sample(StepAdmitted))[:-3],
+    ],
+)
+def test_what_is_no_message_of_ours_is_refused_with_one_error_type(payload):
+    with pytest.raises(MessageError):
+        decode(payload)
+
+
+def test_cost_counts_only_what_is_not_cached():
+    cost = CostModel(prompt_s_per_token=1e-3, output_s_per_token=1e-2, context_s_per_token=1e-6)
+
+    assert cost.step_s(1_000, 900, 10) == pytest.approx(100 * 1e-3 + 10 * (1e-2 + 1_000 * 1e-6))
+
+
+def test_a_hello_fits_in_a_kibibyte():
+    assert len(encode(sample(WorkerHello))) < 1_024
