@@ -7,6 +7,7 @@ last few bytes. Not for replays (client): it keeps no text and retries nothing. 
 import asyncio
 import time
 from collections import deque
+from typing import cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -51,8 +52,8 @@ class _Connection(asyncio.Protocol):
         return self._answer, self._done
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self.transport = transport
+
+        self.transport = cast("asyncio.WriteTransport", transport)  # uvloop's is another class
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None

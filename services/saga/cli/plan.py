@@ -83,7 +83,13 @@ def plan(settings: MeshSettings, random: Random | None = None) -> Plan:
     specs.append(_service("graph", "graph", settings, {}))
     for service in ("admission", "placement"):
         specs += [
-            _service(service, f"{service}-{number}", settings, policies[service]) for number in range(settings.leaders)
+            _service(
+                service,
+                f"{service}-{number}",
+                settings,
+                policies[service] | {f"SAGA_{service.upper()}_ID": f"{service}-{number}"},
+            )
+            for number in range(settings.leaders)
         ]
     gateway_env = {"SAGA_GATEWAY_PORT": str(gateway_port)}
     if settings.tenants is not None:

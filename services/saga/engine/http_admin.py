@@ -56,7 +56,7 @@ class AdminEndpoints:
         self._model = model
         self._metrics = EngineMetrics(engine, model)
         engine.finished_sink = self._metrics.observe
-        self._started = int(time.time())
+        self._started = time.time()
         self._measured = (engine.now_s, 0)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -86,7 +86,7 @@ class AdminEndpoints:
         card = {
             "id": self._model,
             "object": "model",
-            "created": self._started,
+            "created": int(self._started),
             "owned_by": "sglang",
             "root": self._model,
             "parent": None,

@@ -101,7 +101,8 @@ class EngineService:
         self._timer: asyncio.TimerHandle | None = None
         self._live: dict[str, _Live] = {}
         self._rejected: dict[str, str] = {}
-        self._session_timers: dict[str, asyncio.TimerHandle] = {}
+        self._opened: dict[str, asyncio.TimerHandle | None] = {}
+        """Sessions opened by hand, and the timer that closes them; those opened by a request never expire."""
 
     @property
     def now_s(self) -> float:
@@ -142,18 +143,19 @@ class EngineService:
             self._handle(Abort(rid, exact=True))
 
     def open_session(self, session_id: str, timeout_s: float | None) -> bool:
-        """Open a session tag, for `timeout_s` engine-seconds if given; False when it is open already."""
-        if session_id in self.core.open_sessions:
+        """Open a session tag, for `timeout_s` engine-seconds if given; False when it was opened already."""
+        if session_id in self._opened:
             return False
         self._handle(OpenSession(session_id))
+        self._opened[session_id] = None
         if timeout_s is not None:
             delay_s = timeout_s / self.speed
-            self._session_timers[session_id] = self._loop.call_later(delay_s, self.close_session, session_id)
+            self._opened[session_id] = self._loop.call_later(delay_s, self.close_session, session_id)
         return True
 
     def close_session(self, session_id: str) -> None:
         """Close a session tag; unknown ones are ignored."""
-        timer = self._session_timers.pop(session_id, None)
+        timer = self._opened.pop(session_id, None)
         if timer is not None:
             timer.cancel()
         self._handle(CloseSession(session_id))
@@ -168,7 +170,7 @@ class EngineService:
     def close(self) -> None:
         """Stop the clock; requests in flight end as aborted."""
         self.abort("")
-        for timer in [self._timer, *self._session_timers.values()]:
+        for timer in [self._timer, *self._opened.values()]:
             if timer is not None:
                 timer.cancel()
 

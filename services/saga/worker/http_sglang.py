@@ -1,7 +1,7 @@
 """SGLang's HTTP as the worker agent uses it: what the engine is, its load, aborting requests, closing session tags.
 
 The only file of the agent that knows these endpoints (SGLang 0.5.23, or the simulated engine, whose /server_info also
-says `saga_sim`: how fast its time runs, by what its lengths were divided, and its cost model).
+says `saga_engine`: how fast its time runs, by what its lengths were divided, and its cost model).
 """
 
 from typing import Final
@@ -40,11 +40,7 @@ class _Simulated(msgspec.Struct):
     speed: float = 1.0
     shrink: int = 1
     cost: CostModel = CostModel()
-
-
-class _InternalState(msgspec.Struct):
-    saga_sim: _Simulated | None = None
-    max_running_requests: int | None = None
+    started_at: float = 0.0
 
 
 class _ServerInfo(msgspec.Struct):
@@ -56,8 +52,7 @@ class _ServerInfo(msgspec.Struct):
     model_path: str | None = None
     enable_session_radix_cache: bool = False
     kv_events: _KvEventsBlock | None = None
-    internal_states: list[_InternalState] = []
-    saga_sim: _Simulated | None = None
+    saga_engine: _Simulated | None = None  # not in SGLang
 
 
 class _Model(msgspec.Struct):
@@ -81,12 +76,13 @@ class _Loads(msgspec.Struct):
 
 
 class EngineView(msgspec.Struct, frozen=True):
-    """All that attaching needs to know."""
+    """All that attaching needs to know. Another view is another engine process."""
 
     facts: EngineFacts
     events_endpoint: str
     replay_endpoint: str  # empty: none
     topic: str
+    started_at: float  # wall time; 0: the engine does not say
 
 
 class SglangHttp:
@@ -108,15 +104,13 @@ class SglangHttp:
         block = _fit(self._url, info)
         load = await self._load()
         model = await self._model()
-        simulated = info.saga_sim or next((s.saga_sim for s in info.internal_states if s.saga_sim), None)
-        simulated = simulated or _Simulated()
-        running = info.max_running_requests or load.max_running_requests
+        simulated = info.saga_engine or _Simulated()
         facts = EngineFacts(
             model=info.served_model_name or model.id or info.model_path or "",
             page_tokens=info.page_size,
             kv_tokens=info.max_total_num_tokens,
             context_tokens=info.context_length or model.max_model_len or info.max_total_num_tokens,
-            max_running=running or next((s.max_running_requests for s in info.internal_states), None) or 1,
+            max_running=info.max_running_requests or load.max_running_requests or 1,
             session_tags=info.enable_session_radix_cache,
             speed=simulated.speed,
             shrink=simulated.shrink,
@@ -131,6 +125,7 @@ class SglangHttp:
             events_endpoint=f"tcp://{host}:{block.endpoint_port_base}",
             replay_endpoint=f"tcp://{host}:{replay}" if replay else "",
             topic=block.topic,
+            started_at=simulated.started_at,
         )
 
     async def load(self) -> LoadSeen:

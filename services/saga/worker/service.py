@@ -6,6 +6,7 @@ order. Run by `python -m saga.worker`.
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections.abc import Coroutine
 from pathlib import Path
@@ -47,6 +48,7 @@ from saga.worker.state import WorkerState
 from saga.worker.zmq_events import KvEventStream, Restarted
 
 RETRY_S: Final = 0.25  # between two tries to attach
+VIEW_EVERY_POLLS: Final = 10  # a restart so quick that no poll failed shows in what the engine says of itself
 PATIENCE_S: Final = 5.0  # before the log says that there is no engine
 LONGEST_NAP_S: Final = 60.0
 STOP_S: Final = 5.0  # for requests to the engine that are under way at the end
@@ -170,7 +172,7 @@ class Agent:
                     log.warning("worker.no_session_tags", hint="start the engine with --enable-session-radix-cache")
                 if not view.replay_endpoint:
                     log.warning("worker.no_replay", hint="add replay_endpoint to --kv-events-config")
-                await self._until_gone(stream)
+                await self._until_gone(view, stream)
                 self.feed(EngineGone())
         finally:
             context.destroy(linger=0)
@@ -186,9 +188,9 @@ class Agent:
                     log.warning("worker.no_engine", url=self._config.engine_url, error=str(error))
             await asyncio.sleep(RETRY_S)
 
-    async def _until_gone(self, stream: KvEventStream) -> None:
+    async def _until_gone(self, view: EngineView, stream: KvEventStream) -> None:
         """Events and polls until the engine's process is gone or another."""
-        watching = [asyncio.create_task(self._poll()), asyncio.create_task(self._consume(stream))]
+        watching = [asyncio.create_task(self._poll(view)), asyncio.create_task(self._consume(stream))]
         try:
             done, _ = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -207,13 +209,15 @@ class Agent:
                 EVENTS_LOST.inc()
             self.feed(event)
 
-    async def _poll(self) -> None:
-        """Returns when nobody listens at the engine's address, twice in a row."""
+    async def _poll(self, view: EngineView) -> None:
+        """Returns when nobody listens at the engine's address, twice in a row, or another process does."""
         refused = False
-        while True:
+        for count in itertools.count(1):
             try:
                 self.feed(await self._http.load())
                 refused = False
+                if count % VIEW_EVERY_POLLS == 0 and await self._http.view() != view:
+                    return
             except EngineSlow as error:
                 log.info("worker.engine_slow", error=str(error))
                 self.feed(LoadMissed())

@@ -1,26 +1,9 @@
 """The step protocol under a bad network and sudden deaths: no step hangs, none runs twice, nothing leaks."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-world = _load("world")
-World, Faults = world.World, world.Faults
+from protocol_world import Faults, World
 
 DEATHS = ("admission", "placement", "engine", "gateway")
 

@@ -1,6 +1,6 @@
 """All cores of the step protocol in virtual time, on a network that loses, doubles, delays and reorders messages.
 
-Not the laboratory: no engine model, one number per step says how long it takes. Used by `test_protocol.py`.
+Not the laboratory: no engine model, one number per step says how long it takes. Used by `unit/protocol`.
 """
 
 import fnmatch
