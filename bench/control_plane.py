@@ -31,6 +31,7 @@ from saga.load.client import GatewayClient
 from saga.load.figures import Quantiles, quantiles
 from saga.load.lean_client import LeanClient
 from saga.load.mesh_target import Target, all_workers, first_model, worst_lag
+from saga.load.process_cpu import cpu_s, per_step_ms
 from saga.load.steady import OUTPUT_TOKENS, PROMPT_TOKENS, SESSION_STEPS, Agents, Driver, Part
 
 FLOOR_HZ = 10
@@ -88,6 +89,10 @@ async def measure(flags: argparse.Namespace, console: Console) -> int:
             await all_workers(mesh.gateway_url, flags.workers)
             async with GatewayClient(mesh.gateway_url) as gateway:
                 model = first_model(await gateway.models(), mesh.gateway_url).id
+            cpu_before = cpu_s(mesh.processes)
+            await asyncio.sleep(WARM_UP_S)
+            # Per real second instead of per step: what the mesh uses with nothing to do.
+            cpu_idle = per_step_ms(cpu_before, cpu_s(mesh.processes), int(WARM_UP_S))
             client = LeanClient(mesh.gateway_url)
             driver = Driver(client, Agents(model, flags.seed))
             await driver.open_loop(flags.rate, WARM_UP_S, Random(flags.seed))
@@ -95,15 +100,27 @@ async def measure(flags: argparse.Namespace, console: Console) -> int:
             floor = Floor(connections)
             await floor.open()
             measuring = asyncio.create_task(floor.measure())
+            cpu_before = cpu_s(mesh.processes)
             open_loop = await driver.open_loop(flags.rate, flags.seconds, Random(flags.seed + 1))
+            cpu_at_rate = per_step_ms(cpu_before, cpu_s(mesh.processes), open_loop.steps)
             measuring.cancel()
             for connection in connections:
                 await connection.close()
             lag = await worst_lag(Target(mesh.gateway_url, tuple(mesh.engine_urls)))
+            cpu_before = cpu_s(mesh.processes)
             closed_loop = await driver.closed_loop(flags.inflight, flags.seconds)
+            cpu_at_full = per_step_ms(cpu_before, cpu_s(mesh.processes), closed_loop.steps)
             client.close()
     floor_ms = quantiles(floor.times_ms)
     show(console, flags, open_loop, closed_loop, floor_ms, lag)
+    costs = (
+        ("second while idle", cpu_idle),
+        (f"step at {flags.rate:g} steps/s", cpu_at_rate),
+        ("step at full load", cpu_at_full),
+    )
+    for when, spent in costs:
+        shares = ", ".join(f"{name} {used_ms:.2f}" for name, used_ms in spent.items())
+        console.print(f"CPU ms per {when}: {sum(spent.values()):.2f} = {shares}")
     if flags.json is not None:
         document = {
             "format": 1,
@@ -114,6 +131,9 @@ async def measure(flags: argparse.Namespace, console: Console) -> int:
             "open_loop": msgspec.to_builtins(open_loop),
             "floor_ms": msgspec.to_builtins(floor_ms),
             "closed_loop": msgspec.to_builtins(closed_loop),
+            "cpu_ms_per_s_idle": cpu_idle,
+            "cpu_ms_per_step_open_loop": cpu_at_rate,
+            "cpu_ms_per_step_closed_loop": cpu_at_full,
             "engine_lag_p99_fraction": lag,
         }
         flags.json.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")

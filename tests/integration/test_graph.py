@@ -9,11 +9,13 @@ from saga.contract.ids import GatewayId, LeaseId, PoolId, RootId, SessionId, Ste
 from saga.contract.messages import Forecast, StepFinished
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.graph.config import GraphConfig
-from saga.graph.service import serve
+from saga.graph.partitions import PARTITIONS
+from saga.graph.service import Graph
 from saga.graph.state import GLOBAL, model_key
 from saga.runtime.app import App
 from saga.runtime.bus_memory import MemoryBus
 from saga.runtime.bus_nats import NatsBus
+from saga.runtime.clock import MonotonicClock
 from saga.runtime.config import Shared
 from saga.runtime.memory_broker import MemoryBroker
 
@@ -74,13 +76,13 @@ class Mesh:
             app = App("graph", Shared(), group)
             bus = await self.connect(name)
             app.attach(bus)
-            serving = group.create_task(serve(app, GraphConfig(id=name), bus))
+            graph = Graph(GraphConfig(id=name), bus, MonotonicClock())
+            serving = group.create_task(graph.live(app))
             try:
                 async with asyncio.timeout(10):
-                    while name not in await self.members.keys():
+                    while name not in await self.members.keys():  # noqa: ASYNC110 - no event for it
                         await asyncio.sleep(0.02)
-                await asyncio.sleep(0.1)
-                yield
+                yield graph
             finally:
                 app.stopping.set()
                 await serving
@@ -126,13 +128,14 @@ async def test_forecasts_follow_steps_and_models_outlive_the_process(mesh, until
 
 async def test_two_processes_share_the_roots_and_one_takes_over(mesh, until):
     roots = [f"root-{n}" for n in range(20)]
-    async with mesh.graph("a"):
-        async with mesh.graph("b"):
+    async with mesh.graph("a") as a:
+        async with mesh.graph("b") as b:
+            await until(lambda: not a.partitions & b.partitions and len(a.partitions | b.partitions) == PARTITIONS)
             for root in roots:
                 await mesh.say(finished(1, root))
             await until(lambda: len(mesh.forecasts) >= 20)
             assert sorted(f.root for f in mesh.forecasts) == sorted(roots)
-        await until(lambda: True)
+        await until(lambda: len(a.partitions) == PARTITIONS)
         for root in roots:
             await mesh.say(finished(2, root))
         await until(lambda: len(mesh.forecasts) >= 40)

@@ -71,7 +71,9 @@ async def test_a_mesh_starts_and_ends_what_it_started_in_order(tmp_path):
         assert set(processes) == {"nats", "gateway", "worker", "graph"}
         assert all(alive(pid) for pid in processes.values())
         assert await ready_answer(mesh.gateway_url) == ""
-        assert (await NatsBus.connect(mesh.nats_url)).connected
+        bus = await NatsBus.connect(mesh.nats_url)
+        assert bus.connected
+        await bus.close()
 
     assert not any(alive(pid) for pid in processes.values())
     assert mesh.processes == {}
@@ -176,12 +178,13 @@ async def test_up_says_what_is_wrong_in_one_line_and_exits_2(tmp_path):
         assert time.monotonic() - started_s < 4
 
 
-async def test_up_runs_a_whole_mesh_until_sigterm_and_leaves_nothing_behind(tmp_path):
+async def test_up_runs_a_whole_mesh_until_ctrl_c_and_leaves_nothing_behind(tmp_path):
     up = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "saga.cli.main", "up", "--workers", "1", "--port", "0"),
         *("--state-dir", str(tmp_path / "state")),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     assert up.stdout is not None
     said = ""
@@ -193,7 +196,7 @@ async def test_up_runs_a_whole_mesh_until_sigterm_and_leaves_nothing_behind(tmp_
     pids = pids_below(up.pid)
     assert len(pids) == 9, "NATS, engine, worker, graph, gateway, two each of admission and placement"
 
-    up.terminate()
+    os.killpg(up.pid, signal.SIGINT)  # as Ctrl-C in a terminal
     _output, errors = await up.communicate()
 
     assert (up.returncode, errors.decode()) == (0, "")

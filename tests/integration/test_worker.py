@@ -392,8 +392,11 @@ async def aiohttp_engine():
     runners = []
 
     async def start(info):
+        async def server_info(_):
+            return aiohttp.web.json_response(info)
+
         app = aiohttp.web.Application()
-        app.router.add_get("/server_info", lambda _: aiohttp.web.json_response(info))
+        app.router.add_get("/server_info", server_info)
         runner = aiohttp.web.AppRunner(app)
         await runner.setup()
         runners.append(runner)

@@ -7,7 +7,7 @@ import pytest
 import zmq.asyncio
 
 from saga.contract.messages import AllCleared, PagesRemoved, PagesStored
-from saga.engine.zmq_events import KvEventPublisher, removed_event, stored_event
+from saga.engine.zmq_events import BlockRemoved, BlockStored, KvEventPublisher
 from saga.worker.events import KvEvents, KvEventsLost
 from saga.worker.zmq_events import KvEventStream, Restarted
 
@@ -26,7 +26,8 @@ class Engine:
         self.replays = asyncio.create_task(self.publisher.serve_replays())
 
     def store(self, number):
-        self.publisher.publish([stored_event(b"", page(number), bytes(64), 16, "", "")])
+        event = BlockStored([number], None, list(range(16)), 16, None, "GPU")
+        self.publisher.publish([event])
 
     def store_unheard(self, *numbers):
         """Only in the replay buffer: lost on the way to subscribers."""
@@ -103,7 +104,7 @@ async def test_the_past_comes_first_then_what_happens(engine, follow, until):
     await until(lambda: follower.pages() == [page(1)])
     assert follower.events[0] == KvEvents((AllCleared(),))
     engine.store(2)
-    engine.publisher.publish([removed_event(page(1) + page(2))])
+    engine.publisher.publish([BlockRemoved([1, 2], "GPU"), BlockRemoved([1], "CPU_PINNED")])
     await until(lambda: len(follower.events) == 4)
     assert follower.events[-1] == KvEvents((PagesRemoved(page(1) + page(2)),))
 
@@ -156,15 +157,18 @@ async def test_without_replay_a_gap_is_a_loss(engine, follow, until):
 
 async def test_another_engine_process_ends_the_stream(engine, follow, until):
     follower = await follow(engine)
-    for number in range(3):
+    for number in range(100):
         engine.store(number)
-    await until(lambda: len(follower.pages()) == 3)
+    await until(lambda: len(follower.pages()) == 100)
+    await until(lambda: follower.stream._sequence._last_live == 100)
+    broken = asyncio.create_task(follower.stream.disconnected())
     port, replay_port = engine.publisher.port, engine.publisher.replay_port
     await engine.close()
+    await asyncio.wait_for(broken, 10)
     other = Engine(port, replay_port)
     try:
         async with asyncio.timeout(20):
-            while not follower.task.done():
+            while not follower.task.done():  # until the subscription is back
                 other.store(7)
                 await asyncio.sleep(0.1)
     finally:

@@ -52,7 +52,6 @@ class _Connection(asyncio.Protocol):
         return self._answer, self._done
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-
         self.transport = cast("asyncio.WriteTransport", transport)  # uvloop's is another class
 
     def connection_lost(self, exc: Exception | None) -> None:

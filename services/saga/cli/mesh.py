@@ -17,7 +17,7 @@ from typing import Self
 
 from saga.cli.child import Child
 from saga.cli.plan import MeshSettings, Plan, plan
-from saga.cli.probe import ready_answer
+from saga.cli.probe import models, ready_answer
 from saga.runtime.app import EXIT_START, SUPERVISED
 from saga.runtime.errors import StartError
 from saga.runtime.log import get_logger
@@ -80,12 +80,12 @@ class Mesh:
         return pid
 
     async def wait_ready(self, within_s: float | None = None) -> None:
-        """Returns when the gateway is ready. Raises StartError with the reason if a child cannot start."""
+        """Returns when the gateway is ready and knows every engine. Raises StartError with the reason otherwise."""
         within_s = self.settings.ready_within_s if within_s is None else within_s
         answer = ""
         try:
             async with asyncio.timeout(within_s):
-                while (answer := await ready_answer(self.gateway_url)) != "":
+                while (answer := await self._missing()) != "":
                     self._raise_if_hopeless()
                     await asyncio.sleep(POLL_EVERY_S)
                 self._raise_if_hopeless()
@@ -144,6 +144,14 @@ class Mesh:
 
     def _watch(self, supervision: Coroutine[object, object, None], name: str) -> None:
         self._supervision.append(asyncio.create_task(supervision, name=f"supervise {name}"))
+
+    async def _missing(self) -> str:
+        """Empty when the mesh is whole; else what it waits for."""
+        if answer := await ready_answer(self.gateway_url):
+            return answer
+        joined = sum(model.saga.workers for model in await models(self.gateway_url))
+        wanted = len(self._plan.engine_urls)
+        return "" if joined >= wanted else f"{joined} of {wanted} engines have joined"
 
     def _raise_if_hopeless(self) -> None:
         for name, child in self._children.items():

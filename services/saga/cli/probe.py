@@ -13,12 +13,21 @@ ANSWER_WITHIN_S = 2.0
 HTTP_OK = 200
 
 
-class _Model(msgspec.Struct, frozen=True):
+class PoolFacts(msgspec.Struct, frozen=True):
+    """What a SAGA gateway says of the engines behind a model."""
+
+    workers: int = 0
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model as `/v1/models` lists it."""
+
     id: str
+    saga: PoolFacts = PoolFacts()
 
 
 class _Models(msgspec.Struct, frozen=True):
-    data: list[_Model]
+    data: list[Model]
 
 
 async def ready_answer(gateway_url: str) -> str:
@@ -30,11 +39,11 @@ async def ready_answer(gateway_url: str) -> str:
     return "" if status == HTTP_OK else f"{gateway_url}/readyz says {status} {' '.join(body.split())}"
 
 
-async def models(gateway_url: str) -> list[str]:
-    """The names under which models can be asked for; none if the gateway does not say."""
+async def models(gateway_url: str) -> list[Model]:
+    """The models that can be asked for; none if the gateway does not say."""
     with contextlib.suppress(OSError, msgspec.DecodeError):
         _status, body = await _get(gateway_url, "/v1/models")
-        return [model.id for model in msgspec.json.decode(body, type=_Models).data]
+        return msgspec.json.decode(body, type=_Models).data
     return []
 
 

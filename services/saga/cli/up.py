@@ -81,7 +81,7 @@ async def _run(app: App, settings: MeshSettings) -> None:
         mesh = await app.stop_or(stack.enter_async_context(Mesh(settings)))
         if mesh is None:  # told to stop while starting
             return
-        show(mesh, await models(mesh.gateway_url), out)
+        show(mesh, [model.id for model in await models(mesh.gateway_url)], out)
         await app.stopping.wait()
         out.print("Stopping: requests in flight are finished first; once more Ctrl-C to hurry.")
 

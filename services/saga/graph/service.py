@@ -60,13 +60,13 @@ class Graph:
         app.spawn(self._store(models), name="graph.store")
         sending = app.spawn(self._send(), name="graph.send")
         watch = await members.watch(self._member_seen)
-        leasing = app.spawn(self._lease(members), name="graph.lease")
         subjects = Subjects(self._config.cell)
         subscriptions = [
             await self._bus.subscribe(subjects.every_step_end(), self._received),
             await self._bus.subscribe(subjects.step_ready(), self._received),
         ]
         await self._bus.barrier()
+        leasing = app.spawn(self._lease(members), name="graph.lease")
         log.info("graph.ready", member=self._me, models=len(self.state.models))
         await app.stopping.wait()
         leasing.cancel()
@@ -78,6 +78,11 @@ class Graph:
         self._outbox.put_nowait(None)
         await sending
         await self._store_all(models)
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """Those that this process speaks for."""
+        return self._members.owned
 
     # In
 

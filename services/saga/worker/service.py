@@ -111,7 +111,8 @@ class Agent:
         self._calls: set[asyncio.Task[None]] = set()
         self._wake_s = NEVER_S
         self._woken = asyncio.Event()
-        self._look = asyncio.Event()
+        self._look = asyncio.Event()  # at the engine, now
+        self._suspect = False  # that another process answers there
         self._epoch = 0
         self.state = WorkerState(
             self._worker_id,
@@ -191,14 +192,15 @@ class Agent:
     async def _until_gone(self, view: EngineView, stream: KvEventStream) -> None:
         """Events and polls until the engine's process is gone or another."""
         watching = [asyncio.create_task(self._poll(view)), asyncio.create_task(self._consume(stream))]
+        listening = asyncio.create_task(self._listen(stream))
         try:
             done, _ = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in watching:
+            for task in (*watching, listening):
                 task.cancel()
-            await asyncio.gather(*watching, return_exceptions=True)
+            await asyncio.gather(*watching, listening, return_exceptions=True)
             stream.close()
 
     async def _consume(self, stream: KvEventStream) -> None:
@@ -209,15 +211,24 @@ class Agent:
                 EVENTS_LOST.inc()
             self.feed(event)
 
+    async def _listen(self, stream: KvEventStream) -> None:
+        """A broken connection of events is the first that is heard of an engine's death."""
+        while True:
+            await stream.disconnected()
+            self._suspect = True
+            self._look.set()
+
     async def _poll(self, view: EngineView) -> None:
         """Returns when nobody listens at the engine's address, twice in a row, or another process does."""
         refused = False
         for count in itertools.count(1):
+            self._look.clear()
             try:
                 self.feed(await self._http.load())
                 refused = False
-                if count % VIEW_EVERY_POLLS == 0 and await self._http.view() != view:
+                if (self._suspect or count % VIEW_EVERY_POLLS == 0) and await self._http.view() != view:
                     return
+                self._suspect = False
             except EngineSlow as error:
                 log.info("worker.engine_slow", error=str(error))
                 self.feed(LoadMissed())
@@ -227,7 +238,6 @@ class Agent:
                 refused = True
                 continue
             self._measure()
-            self._look.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look.wait(), self._config.poll_s)
 

@@ -4,8 +4,6 @@ The only file that knows their wire format (SGLang 0.5.23, `disaggregation/kv_ev
 again here because importing SGLang takes seconds and a GPU stack. The order is `sequence`'s business.
 """
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -85,11 +83,17 @@ class KvEventStream:
         self._live.setsockopt(zmq.RCVHWM, 0)  # a short stall of ours must not become a gap
         self._live.setsockopt(zmq.RECONNECT_IVL, 100)
         self._live.subscribe(topic)
+        self._monitor = self._live.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._live.connect(endpoint)
 
     def close(self) -> None:
         """End the subscription."""
+        self._live.disable_monitor()
         self._live.close()
+
+    async def disconnected(self) -> None:
+        """Returns when the connection breaks: the engine's process died, or the network hiccuped."""
+        await self._monitor.recv_multipart()
 
     async def follow(self) -> AsyncIterator[KvEvents | KvEventsLost | Restarted]:
         """Everything from now on, after what the engine still has of the past. Ends with Restarted."""
@@ -169,10 +173,3 @@ def _decoded(payload: bytes) -> KvEvents | KvEventsLost:
     except msgspec.MsgspecError as error:
         log.warning("worker.kv_events_unreadable", error=str(error))
         return KvEventsLost()
-
-
-async def pump(stream: KvEventStream, into: "asyncio.Queue[KvEvents | KvEventsLost | Restarted]") -> None:
-    """Put everything of `stream` into a queue, until it ends or is cancelled."""
-    with contextlib.closing(stream):
-        async for event in stream.follow():
-            await into.put(event)

@@ -118,7 +118,11 @@ class NatsServer:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *command(self.store_dir, self.port), stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output
+                *command(self.store_dir, self.port),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # a Ctrl-C in the terminal is not for it: it goes last
             )
         try:
             async with asyncio.timeout(READY_WITHIN_S):

@@ -63,8 +63,8 @@ def test_a_system_is_a_choice_of_policies_and_each_can_be_overridden():
     settings = MeshSettings(system="session-affinity", retention_policy="tags", env={"graph": {"SAGA_GRAPH_X": "1"}})
     by_name = {spec.name: spec.env for spec in plan(settings).specs}
 
-    assert by_name["admission-1"] == {"SAGA_ADMISSION_POLICY": SYSTEMS["session-affinity"]["SAGA_ADMISSION_POLICY"]}
-    assert by_name["placement-0"] == {"SAGA_PLACEMENT_POLICY": "session-affinity"}
+    assert by_name["admission-1"]["SAGA_ADMISSION_POLICY"] == SYSTEMS["session-affinity"]["SAGA_ADMISSION_POLICY"]
+    assert by_name["placement-0"] == {"SAGA_PLACEMENT_POLICY": "session-affinity", "SAGA_PLACEMENT_ID": "placement-0"}
     assert by_name["worker-0"]["SAGA_WORKER_RETENTION"] == "tags"
     assert by_name["graph"] == {"SAGA_GRAPH_X": "1"}
 
