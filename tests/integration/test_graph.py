@@ -13,11 +13,9 @@ from saga.graph.partitions import PARTITIONS
 from saga.graph.service import Graph
 from saga.graph.state import GLOBAL, model_key
 from saga.runtime.app import App
-from saga.runtime.bus_memory import MemoryBus
 from saga.runtime.bus_nats import NatsBus
 from saga.runtime.clock import MonotonicClock
 from saga.runtime.config import Shared
-from saga.runtime.memory_broker import MemoryBroker
 
 W = WorkerId("w1")
 SUBJECTS = Subjects("main")
@@ -49,9 +47,12 @@ def finished(number, root="r", *, gap_s=2.0, final=False):
 class Mesh:
     """A bus with a listener, and graph processes that come and go."""
 
-    def __init__(self, connect):
-        self.connect = connect
+    def __init__(self, nats_url):
+        self.nats_url = nats_url
         self.forecasts: list[Forecast] = []
+
+    async def connect(self, name):
+        return await NatsBus.connect(self.nats_url, name=name, cell="main")
 
     async def __aenter__(self):
         self.bus = await self.connect("test")
@@ -90,21 +91,9 @@ class Mesh:
                 app.cancel_all()
 
 
-@pytest.fixture(params=["memory", "nats"])
-async def mesh(request):
-    if request.param == "memory":
-        broker = MemoryBroker()
-
-        async def connect(name):
-            return MemoryBus(broker, name)
-
-    else:
-        url = request.getfixturevalue("nats_url")
-
-        async def connect(name):
-            return await NatsBus.connect(url, name=name, cell="main")
-
-    async with Mesh(connect) as made:
+@pytest.fixture
+async def mesh(nats_url):
+    async with Mesh(nats_url) as made:
         yield made
 
 

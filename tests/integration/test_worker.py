@@ -184,7 +184,7 @@ async def listener(broker):
 
 
 def settings(**changes):
-    return EngineSettings(page_tokens=PAGE_TOKENS, speed=50.0, model_name="m", **changes)
+    return EngineSettings(page_tokens=PAGE_TOKENS, model_name="m", **{"speed": 50.0, **changes})
 
 
 async def test_claims_equal_the_cache_under_pressure(broker, listener, tmp_path, until):
@@ -236,7 +236,7 @@ async def test_lost_deltas_are_mended_by_a_snapshot(broker, listener, tmp_path, 
 
 
 async def test_expired_leases_are_aborted_and_tags_closed(broker, listener, tmp_path, until):
-    async with serving(settings()) as running, agent(running.url, broker, tmp_path, tag_ttl_s=15.0):
+    async with serving(settings(speed=4.0)) as running, agent(running.url, broker, tmp_path, tag_ttl_s=2.0):
         await until(lambda: listener.hellos)
         bus = listener.bus
         endless = {

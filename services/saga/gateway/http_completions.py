@@ -255,6 +255,7 @@ def _log(live: _Request) -> None:
     if step is None or exchange is None:
         log.info("request", api=live.api, outcome=live.outcome, tenant=live.tenant, error=live.error)
         return
+    metrics.CHUNKS.inc(exchange.chunks)
     metrics.EVENTS.inc(exchange.events)
     grant, done = exchange.grant, exchange.done
     log.info(

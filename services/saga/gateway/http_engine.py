@@ -37,7 +37,7 @@ class Departure:
     def __init__(self, may_leave: Callable[[], bool]) -> None:
         self.may_leave = may_leave
         self.left_s = 0.0  # monotonic, of the first byte of the first try; 0: not yet
-        self.reused = False  # the connection is one that served before
+        self.reused = True  # the connection is one that served before
 
 
 class EngineClient:
@@ -46,7 +46,7 @@ class EngineClient:
     def __init__(self, connect_s: float) -> None:
         """Needs a running event loop. `connect_s`: for a new connection."""
         trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_on_reuse)
+        trace.on_connection_create_end.append(_on_connected)
         trace.on_request_headers_sent.append(_on_leaving)
         trace.on_request_chunk_sent.append(_on_left)
         self._session = aiohttp.ClientSession(
@@ -64,7 +64,7 @@ class EngineClient:
         """The engine's answer, its body unread. Raises EngineLostError, LeaseLostError."""
         url = self._url(engine_url, path)
         while True:
-            departure.reused = False
+            departure.reused = True
             try:
                 return await self._session.post(url, data=body, headers=_JSON, trace_request_ctx=departure)
             except (aiohttp.ClientError, OSError) as error:
@@ -96,10 +96,10 @@ class EngineClient:
         return url
 
 
-async def _on_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+async def _on_connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
     departure: Departure | None = context.trace_request_ctx
     if departure is not None:
-        departure.reused = True
+        departure.reused = False
 
 
 async def _on_leaving(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:

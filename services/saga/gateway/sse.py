@@ -9,8 +9,6 @@ from typing import Final
 DONE: Final = b"data: [DONE]\n\n"
 END: Final = b"\n\n"
 _PREFIX: Final = b"data:"
-# usage without choices, an abort, an error: what must not reach the client as it is
-_RARE: Final = (b'"choices":[]', b'"choices": []', b'"abort"', b'"error"')
 
 
 def split_whole(data: bytes) -> tuple[bytes, bytes]:
@@ -22,8 +20,8 @@ def split_whole(data: bytes) -> tuple[bytes, bytes]:
 
 
 def needs_care(events: bytes) -> bool:
-    """Whether any of these events may be other than plain output."""
-    return any(marker in events for marker in _RARE)
+    """Whether any of these may be what must not reach the client as it is: usage without choices, an abort, an error."""
+    return b'"choices":[]' in events or b'"abort"' in events or b'"error"' in events or b'"choices": []' in events
 
 
 def each(events: bytes) -> list[bytes]:
