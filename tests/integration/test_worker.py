@@ -26,7 +26,7 @@ from saga.contract.subjects import Subjects
 from saga.engine.config import EngineSettings
 from saga.engine.http_server import serving
 from saga.kv.pages import hash_pages
-from saga.kv.residency import ResidencyIndex
+from saga.kv.residency import ResidencyIndex, page_words
 from saga.kv.tokens import encode_text
 from saga.runtime.app import App
 from saga.runtime.bus_memory import MemoryBus
@@ -89,6 +89,10 @@ class Listener:
             self.resyncs += 1
             request = ResyncRequest(worker_id=needed.worker_id, inbox=SUBJECTS.resync_inbox("me"))
             await self.bus.publish(SUBJECTS.resync(needed.worker_id), request)
+
+    def claims(self):
+        """Pages that the index sees on the worker."""
+        return set(self.index._workers[W].held)
 
     def holds(self, text):
         """Pages of a prompt that the index sees on the worker."""
@@ -197,7 +201,7 @@ async def test_claims_equal_the_cache_under_pressure(broker, listener, tmp_path,
         assert hello.cost.prompt_s_per_token > 0
         for number in range(12):
             await complete(running.url, f"{number}" * 700)
-        await until(lambda: listener.index.pages_on(W) == len(cached_pages(running.engine)) // 8)
+        await until(lambda: listener.claims() == set(page_words(cached_pages(running.engine))))
         for node in running.engine.core.pool.tree.nodes():
             assert listener.index.match(node.hashes) == ({W: node.pages} if node.pages else {})
         assert listener.holds("11" * 350) == 43

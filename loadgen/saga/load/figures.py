@@ -4,6 +4,7 @@ it invalid.
 Pure arithmetic over what replay recorded. Not the table (report). Called by bench_live once per system.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -59,7 +60,7 @@ class Figures(Struct, frozen=True):
     prompt_length_mismatches: int
     pressure_mean: float | None
     pressure_peak: float | None
-    workers_used: int
+    steps_by_worker: dict[str, int]
     engine_lag_p99_fraction: float | None
     generator_late_real_ms: Quantiles
     elapsed_real_s: float
@@ -73,9 +74,7 @@ def figures(system: str, run: Replayed, speed: float, capacity: Capacity, lag_p9
     prompt_tokens = sum(step.prompt_tokens for step in counted)
     cached_tokens = sum(step.answer.cached_tokens for step in counted)
     failed = [step for step in run.steps if step.answer.error]
-    waited: dict[str, int] = {}
-    for step in answered:
-        waited[step.answer.waited or "unknown"] = waited.get(step.answer.waited or "unknown", 0) + 1
+    waited = Counter(step.answer.waited or "unknown" for step in answered)
     undelayed = [step.answer for step in answered if step.answer.waited == "none" and step.answer.control_ms >= 0]
     elapsed_s = run.ended_s - run.started_s
     held_mean, held_peak = _held(run)
@@ -102,7 +101,7 @@ def figures(system: str, run: Replayed, speed: float, capacity: Capacity, lag_p9
         prompt_length_mismatches=sum(step.answer.prompt_tokens not in (0, step.prompt_tokens) for step in answered),
         pressure_mean=held_mean / capacity.kv_tokens if capacity.kv_tokens else None,
         pressure_peak=held_peak / capacity.kv_tokens if capacity.kv_tokens else None,
-        workers_used=len({step.answer.worker for step in answered if step.answer.worker}),
+        steps_by_worker=dict(sorted(Counter(step.answer.worker or "unknown" for step in answered).items())),
         engine_lag_p99_fraction=lag_p99,
         generator_late_real_ms=quantiles([late_s * 1000 for late_s in run.late_s]),
         elapsed_real_s=elapsed_s,

@@ -94,8 +94,8 @@ def _number(value: float | None, spec: str = ",.1f") -> str:
     return "-" if value is None else format(value, spec)
 
 
-def _waits(result: Figures) -> str:
-    return ", ".join(f"{cause} {count}" for cause, count in result.steps_waited.items()) or "-"
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "-"
 
 
 _ROWS: Mapping[str, Callable[[Figures], str]] = {
@@ -111,7 +111,8 @@ _ROWS: Mapping[str, Callable[[Figures], str]] = {
     "pressure mean / peak": lambda r: f"{_number(r.pressure_mean, '.2f')} / {_number(r.pressure_peak, '.2f')}",
     "steps/s (real)": lambda r: _number(r.steps_per_real_s),
     "control plane P50 / P99, ms": lambda r: f"{_number(r.control_ms.p50, '.2f')} / {_number(r.control_ms.p99, '.2f')}",
-    "waited for": _waits,
+    "waited for, steps": lambda r: _counts(r.steps_waited),
+    "steps by worker": lambda r: _counts(r.steps_by_worker),
     "refused, then waited, real s": lambda r: _number(r.refused_wait_real_s),
     "engine lag P99, of a step": lambda r: _number(r.engine_lag_p99_fraction, ".1%"),
     "generator late P99, real ms": lambda r: _number(r.generator_late_real_ms.p99),

@@ -50,9 +50,10 @@ def test_failed_steps_count_as_failures_and_nowhere_else():
 
 
 def test_control_plane_latency_is_over_steps_that_waited_for_nothing():
-    steps = [step(), step(waited="slot", control_ms=900.0), step(waited="", control_ms=-1.0)]
+    steps = [step(worker="w0"), step(waited="slot", control_ms=900.0), step(waited="", control_ms=-1.0)]
     made = figures("saga", run(*steps), 1.0, Capacity(1, 10), None)
     assert (made.control_ms.count, made.control_ms.p99) == (1, 3.0)
+    assert made.steps_by_worker == {"unknown": 2, "w0": 1}
     assert made.steps_waited == {"none": 1, "slot": 1, "unknown": 1}
 
 
