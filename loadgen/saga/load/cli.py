@@ -18,7 +18,15 @@ from saga.engine.profile import UnknownProfileError
 from saga.load.bench_live import bench_live
 from saga.load.client import GatewayError
 from saga.load.planner import PlanError
-from saga.load.settings import CODING_SESSIONS, DEFAULT_SESSIONS, DEMO, SWE_BENCH, WORKLOADS, BenchSettings
+from saga.load.settings import (
+    CODING_SESSIONS,
+    DEFAULT_SESSIONS,
+    DEMO,
+    SWE_BENCH,
+    SYNTHETIC_DEMO_SPEED,
+    WORKLOADS,
+    BenchSettings,
+)
 from saga.load.trace import TraceError
 
 EXIT_USAGE = 2
@@ -33,7 +41,10 @@ def main(argv: Sequence[str]) -> int:
         settings = settings_from(flags, os.environ)
         if flags.demo and settings.workload == SWE_BENCH and flags.workload is None:
             wanted = os.environ.get("SAGA_SESSIONS", DEFAULT_SESSIONS)
-            out.print(f"No recorded sessions at {wanted}: the demo runs the synthetic {SWE_BENCH} workload instead.")
+            out.print(
+                f"No recorded sessions at {wanted}: the demo runs the synthetic {SWE_BENCH} workload instead. "
+                "Its contexts are short, so KV is not scarce and the systems differ little."
+            )
         return uvloop.run(bench_live(settings, out, errors))
     except (StartError, GatewayError, PlanError, TraceError, UnknownProfileError) as error:
         print(f"saga bench: {error}", file=sys.stderr)
@@ -56,7 +67,7 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Benc
         named = environ.get("SAGA_SESSIONS")
         path = Path(named or DEFAULT_SESSIONS)
         if flags.demo and flags.workload is None and not path.is_file():
-            return msgspec.structs.replace(settings, workload=SWE_BENCH)
+            return msgspec.structs.replace(settings, workload=SWE_BENCH, speed=flags.speed or SYNTHETIC_DEMO_SPEED)
         if named or path.is_file():
             settings = msgspec.structs.replace(settings, sessions=path)
     return settings

@@ -42,3 +42,6 @@ DEMO = BenchSettings(
     limit=40, max_steps=12, min_steps=5, gap_cap_s=10.0, shrink=16, speed=10.0, profile="h100x1-llama3-8b"
 )
 """40 recorded sessions of at least 5 steps that fit, chosen by seed, the first 12 steps of each, on 4 engines."""
+
+SYNTHETIC_DEMO_SPEED = 4.0
+"""Of the demo without its file: synthetic steps are short, at the demo's speed the machine would be measured."""

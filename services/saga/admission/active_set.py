@@ -55,9 +55,10 @@ class ActiveSet:
             return []
         workflow.active = False
         self._roster.pool(workflow.pool).active.discard(workflow.root)
-        return self._release(workflow, "paused")
+        return self.release(workflow, "paused")
 
-    def _release(self, workflow: Workflow, reason: ReleaseReason) -> Effects:
+    def release(self, workflow: Workflow, reason: ReleaseReason) -> Effects:
+        """Tell the homes of its sessions that their KV may go."""
         by_home: dict[WorkerId, list[Session]] = {}
         for session in workflow.sessions.values():
             if session.home:
@@ -78,4 +79,4 @@ class ActiveSet:
     def close(self, workflow: Workflow) -> Effects:
         """The workflow is over."""
         self._roster.remove(workflow)
-        return [*self._release(workflow, "closed"), Forget(self._book.key(workflow.root))]
+        return [*self.release(workflow, "closed"), Forget(self._book.key(workflow.root))]

@@ -353,8 +353,13 @@ class AdmissionState:
         pools: set[PoolId] = set()
         while self._dormancy and self._dormancy[0][0] <= now_s:
             workflow = self.roster.workflows.get(heappop(self._dormancy)[1])
-            if workflow is not None and workflow.dormant(now_s):
+            if (
+                workflow is not None
+                and workflow.root in self.roster.pool(workflow.pool).claims
+                and workflow.dormant(now_s)
+            ):
                 self.roster.claim(workflow, now_s)
+                effects += self._set.release(workflow, "dormant")
                 pools.add(workflow.pool)
         for pool_id in sorted(pools):
             effects += self._set.choose(pool_id)

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
+MAX_UNSENT_BYTES: Final = 256 * 1024
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
@@ -19,11 +20,13 @@ class ClientGoneError(Exception):
 class ClientStream:
     """One stream of events to one client."""
 
-    __slots__ = ("_request", "_response")
+    __slots__ = ("_chunked", "_request", "_response", "_transport")
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
         self._response: web.StreamResponse | None = None
+        self._chunked = request.version >= HttpVersion11
+        self._transport = request.transport
 
     @property
     def begun(self) -> bool:
@@ -39,6 +42,17 @@ class ClientStream:
             await self._response.write(data)
         except ConnectionError as error:
             raise ClientGoneError from error
+
+    def write_now(self, data: bytes) -> None:
+        """The same from a callback, once the stream has begun: nothing waits, so ask `ready` before too much of it."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():  # else the handler is about to be cancelled
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def ready(self) -> bool:
+        """Whether the client keeps up."""
+        transport = self._transport
+        return transport is None or transport.is_closing() or transport.get_write_buffer_size() < MAX_UNSENT_BYTES
 
     async def end(self) -> web.StreamResponse:
         """No more will come. Something must have been written. Raises ClientGoneError."""

@@ -6,23 +6,19 @@ Raises `EngineLostError` for everything that means "this engine will not answer"
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Final
+from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
-from yarl import URL
+
+from saga.gateway.http_connection import Connection, EngineLostError, Reply
 
 # SGLang's uvicorn closes idle connections after 5 s: let go of ours first, so that none is reused while it closes.
 IDLE_S: Final = 4.0
-READ_BYTES: Final = 256 * 1024
 ABORT_TIMEOUT_S: Final = 2.0
-_JSON: Final = {"Content-Type": "application/json"}
-
-
-class EngineLostError(Exception):
-    """Refused, reset, ended early or aborted: this engine does not answer this request."""
+_MAX_ENGINES: Final = 10_000
 
 
 class LeaseLostError(Exception):
@@ -32,84 +28,118 @@ class LeaseLostError(Exception):
 class Departure:
     """When a request left for its engine, and the question asked just before."""
 
-    __slots__ = ("left_s", "may_leave", "reused")
+    __slots__ = ("left_s", "may_leave")
 
     def __init__(self, may_leave: Callable[[], bool]) -> None:
         self.may_leave = may_leave
-        self.left_s = 0.0  # monotonic, of the first byte of the first try; 0: not yet
-        self.reused = True  # the connection is one that served before
+        self.left_s = 0.0  # monotonic, first byte written; 0: not yet
+
+
+class _Engine:
+    """Where an engine listens, and connections to it that wait for work."""
+
+    __slots__ = ("head", "host", "idle", "port", "prefix", "tls")
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.tls = parts.scheme == "https"
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if self.tls else 80)
+        self.prefix = parts.path.rstrip("/")
+        self.head = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: "
+        self.idle: deque[Connection] = deque()
+
+    def request_head(self, path: str, body_bytes: int) -> bytes:
+        """Request line and headers."""
+        return f"POST {self.prefix}{path} HTTP/1.1\r\n{self.head}{body_bytes}\r\n\r\n".encode()
+
+    def take(self, now_s: float) -> Connection | None:
+        """A connection used a moment ago, if there is one."""
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.usable and now_s - connection.idle_since_s < IDLE_S:
+                return connection
+            connection.discard()
+        return None
+
+    def put(self, connection: Connection) -> None:
+        """A connection that is free again."""
+        now_s = connection.idle_since_s = time.monotonic()
+        self.idle.append(connection)
+        while now_s - self.idle[0].idle_since_s >= IDLE_S or not self.idle[0].usable:
+            self.idle.popleft().discard()
+
+    def close(self) -> None:
+        """Close all that wait."""
+        while self.idle:
+            self.idle.pop().discard()
 
 
 class EngineClient:
     """One connection pool for all engines."""
 
     def __init__(self, connect_s: float) -> None:
-        """Needs a running event loop. `connect_s`: for a new connection."""
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(_on_connected)
-        trace.on_request_headers_sent.append(_on_leaving)
-        trace.on_request_chunk_sent.append(_on_left)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S, ttl_dns_cache=60),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),
-            trace_configs=[trace],
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept"),
-            read_bufsize=READ_BYTES,
-        )
-        self._urls: dict[str, URL] = {}
+        """`connect_s`: for a new connection."""
+        self._connect_s = connect_s
+        self._engines: dict[str, _Engine] = {}
 
-    async def post(self, engine_url: str, path: str, body: bytes, departure: Departure) -> aiohttp.ClientResponse:
-        """The engine's answer, its body unread. Raises EngineLostError, LeaseLostError."""
-        url = self._url(engine_url, path)
+    async def post(self, engine_url: str, path: str, body: bytes, departure: Departure) -> Reply:
+        """The engine's answer, its head read and its body not. Raises EngineLostError, LeaseLostError."""
+        engine = self._engine(engine_url)
+        head = engine.request_head(path, len(body))
         while True:
-            departure.reused = True
+            connection = engine.take(time.monotonic()) or await self._connect(engine)
+            if not departure.may_leave():
+                engine.put(connection)
+                raise LeaseLostError
+            reply = connection.send(head, body)
+            departure.left_s = departure.left_s or time.monotonic()
             try:
-                return await self._session.post(url, data=body, headers=_JSON, trace_request_ctx=departure)
-            except (aiohttp.ClientError, OSError) as error:
+                await reply.headed()
+            except EngineLostError:
                 # An idle connection that the engine closed just now says nothing about the engine: try the next.
-                stale = isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError | BrokenPipeError)
-                if not (departure.reused and stale):
-                    raise EngineLostError(str(error) or type(error).__name__) from error
+                if not connection.served or reply.begun:
+                    raise
+            except BaseException:
+                reply.close()
+                raise
+            else:
+                return reply
 
     async def abort(self, engine_url: str, rid: str) -> None:
         """Tells the engine to drop a request; the worker agent does it again when the lease ends."""
-        body = msgspec.json.encode({"rid": rid})
-        with contextlib.suppress(aiohttp.ClientError, OSError, asyncio.TimeoutError):
+        with contextlib.suppress(EngineLostError, TimeoutError):
             async with asyncio.timeout(ABORT_TIMEOUT_S):
-                url = self._url(engine_url, "/abort_request")
-                async with self._session.post(url, data=body, headers=_JSON) as response:
-                    await response.read()
+                body = msgspec.json.encode({"rid": rid})
+                reply = await self.post(engine_url, "/abort_request", body, Departure(lambda: True))
+                try:
+                    await reply.read()
+                finally:
+                    reply.close()
 
     async def close(self) -> None:
-        """Closes all connections."""
-        await self._session.close()
+        """Closes all connections that serve nobody."""
+        for engine in self._engines.values():
+            engine.close()
+        await asyncio.sleep(0)  # lets their transports go
 
-    def _url(self, engine_url: str, path: str) -> URL:
-        key = engine_url + path
-        url = self._urls.get(key)
-        if url is None:
-            if len(self._urls) > 10_000:
-                self._urls.clear()
-            url = self._urls[key] = URL(engine_url.rstrip("/") + path)
-        return url
+    async def _connect(self, engine: _Engine) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_s):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(engine.put), engine.host, engine.port, ssl=True if engine.tls else None
+                )
+        except OSError as error:  # TimeoutError is one
+            raise EngineLostError(str(error) or f"no connection within {self._connect_s} s") from error
+        return connection
 
-
-async def _on_connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-    departure: Departure | None = context.trace_request_ctx
-    if departure is not None:
-        departure.reused = False
-
-
-async def _on_leaving(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-    """Connected, nothing written yet: the last moment to stay."""
-    departure: Departure | None = context.trace_request_ctx
-    if departure is not None and not departure.may_leave():
-        raise LeaseLostError
-
-
-async def _on_left(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-    departure: Departure | None = context.trace_request_ctx
-    if departure is not None and departure.left_s == 0.0:
-        departure.left_s = time.monotonic()
+    def _engine(self, url: str) -> _Engine:
+        engine = self._engines.get(url)
+        if engine is None:
+            if len(self._engines) >= _MAX_ENGINES:
+                for old in self._engines.values():
+                    old.close()
+                self._engines.clear()
+            engine = self._engines[url] = _Engine(url)
+        return engine

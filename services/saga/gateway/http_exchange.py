@@ -1,15 +1,14 @@
 """One request from its step's submission to its last byte: wait for a grant, run on the engine, relay.
 
-The hot path is `_relay`: bytes pass unparsed, in whole events. How an answer goes on after its engine died is decided
-in `resume.py`.
+The hot path is `forward`, called for each piece of a stream as it arrives. What passes is decided in `relay.py`, how an
+answer goes on after its engine died in `resume.py`.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final
 
-import aiohttp
 import msgspec
 from aiohttp import web
 
@@ -22,10 +21,11 @@ from saga.gateway.api_errors import ApiError, from_engine, not_resumable, reject
 from saga.gateway.engine_body import engine_body, with_usage
 from saga.gateway.events import Completed, EngineDied, GaveUp, Progressed, Reject, Run, Sending
 from saga.gateway.http_client import ClientStream
+from saga.gateway.http_connection import EngineLostError, Reply
 from saga.gateway.http_desk import Desk, Ticket
-from saga.gateway.http_engine import Departure, EngineClient, EngineLostError, LeaseLostError
+from saga.gateway.http_engine import Departure, EngineClient, LeaseLostError
 from saga.gateway.openai import PATHS, Asked
-from saga.gateway.screening import screened
+from saga.gateway.relay import Relay
 from saga.gateway.tenants import Tenant
 from saga.gateway.transcript import Transcript
 from saga.runtime.log import get_logger
@@ -161,19 +161,16 @@ class Exchange:
             async with asyncio.timeout(None) as scope:
                 ticket.cut = lambda: scope.reschedule(loop.time())
                 self._at_engine = (grant.engine_url, request_id)
-                answer = await self._engines.post(grant.engine_url, PATHS[self._asked.api], body, departure)
+                reply = await self._engines.post(grant.engine_url, PATHS[self._asked.api], body, departure)
                 try:
                     self._left(departure)
-                    response = await self._answered(ticket, answer, run)
-                    answer.release()
+                    return await self._answered(ticket, reply, run)
                 finally:
-                    answer.close()
+                    reply.close()
         except TimeoutError as error:
             raise EngineLostError("its worker says that it died") from error
         finally:
             ticket.cut = None
-        self._at_engine = None
-        return response
 
     def _left(self, departure: Departure) -> None:
         """The request is at the engine."""
@@ -184,16 +181,16 @@ class Exchange:
                 metrics.CONTROL.observe(self.control_s)
         self._body_left()
 
-    async def _answered(self, ticket: Ticket, answer: aiohttp.ClientResponse, run: Run) -> web.StreamResponse:
-        if answer.status != 200:
-            text = await _read(answer)
+    async def _answered(self, ticket: Ticket, reply: Reply, run: Run) -> web.StreamResponse:
+        if reply.status != 200:
+            text = await reply.read()
             self._at_engine = None
-            if answer.status in _ELSEWHERE:
-                raise EngineLostError(f"it answered {answer.status}")
-            raise from_engine(answer.status, text)
+            if reply.status in _ELSEWHERE:
+                raise EngineLostError(f"it answered {reply.status}")
+            raise from_engine(reply.status, text)
         if self._asked.stream:
-            return await self._relay(ticket, answer, run)
-        return self._whole(ticket, await _read(answer))
+            return await self._relay(ticket, reply, run)
+        return self._whole(ticket, await reply.read())
 
     def _whole(self, ticket: Ticket, data: bytes) -> web.Response:
         try:
@@ -207,27 +204,31 @@ class Exchange:
         self._complete(ticket)
         return web.Response(body=data, headers={**self._headers(), "Content-Type": "application/json"})
 
-    async def _relay(self, ticket: Ticket, answer: aiohttp.ClientResponse, run: Run) -> web.StreamResponse:
-        sent = self._sent
-        splice = resume.Splice(sent) if run.attempt and sent.id else None
-        lost, done = "", False
-        async for events in _whole_events(answer.content):
-            data = events if splice is None else splice.apply(events)
-            if sse.needs_care(data):
-                data, lost = screened(data, self._asked, sent, self._sent_tokens)
+    async def _relay(self, ticket: Ticket, reply: Reply, run: Run) -> web.StreamResponse:
+        relay = Relay(self._asked, self._sent, resumed=run.attempt > 0, sent_tokens=self._sent_tokens)
+
+        def forward(piece: bytes) -> None:
+            data = relay.take(piece)
             if data:
-                done = data.endswith(sse.DONE)
-                sent.add(data)
                 now_s = time.monotonic()
                 if now_s >= self._progress_at_s:
                     self._progress(ticket, now_s)
                 self.chunks += 1
+                self._client.write_now(data)
+            if relay.lost:
+                raise EngineLostError(relay.lost)
+
+        while not self._client.begun and (piece := await reply.some()):
+            data = relay.take(piece)
+            if data:
+                self._progress(ticket, time.monotonic())
                 await self._client.write(data, self._headers)
-            if lost:
-                raise EngineLostError(lost)
-        if not done:
+            if relay.lost:
+                raise EngineLostError(relay.lost)
+        await reply.pump(forward, self._client.ready)
+        if not relay.done:
             raise EngineLostError("its stream ended early")
-        sent.fold_end()
+        self._sent.fold_end()
         self._complete(ticket)
         return await self._client.end()
 
@@ -307,26 +308,3 @@ class Exchange:
     def events(self) -> int:
         """Events relayed."""
         return self._sent.events
-
-
-async def _whole_events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """What the engine sends, cut between events: half an event of a dying engine goes nowhere."""
-    held = b""
-    while True:
-        try:
-            data = await content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            raise EngineLostError(str(error) or type(error).__name__) from error
-        if not data:
-            return
-        if held or not data.endswith(sse.END):
-            data, held = sse.split_whole(held + data)
-        if data:
-            yield data
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    try:
-        return await answer.read()
-    except (aiohttp.ClientError, OSError) as error:
-        raise EngineLostError(str(error) or type(error).__name__) from error

@@ -20,7 +20,7 @@ def split_whole(data: bytes) -> tuple[bytes, bytes]:
 
 
 def needs_care(events: bytes) -> bool:
-    """Whether any of these may be what must not reach the client as it is: usage without choices, an abort, an error."""
+    """Whether any of these may be an abort, an error or usage alone: what not every client gets as it is."""
     return b'"choices":[]' in events or b'"abort"' in events or b'"error"' in events or b'"choices": []' in events
 
 

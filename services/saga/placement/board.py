@@ -39,6 +39,9 @@ class Board:
         step.queued_at = home
         if home:
             queue = self.at_home.setdefault(home, TagQueue())
+            if home in self.workers:
+                step.engine_s = self._estimate_s(step, self.workers[home])
+                self.workers[home].queued_engine_s += step.engine_s
         else:
             queue = self.homeless.setdefault(step.admitted.step.pool, TagQueue())
         queue.push(step_id, step.admitted.tag)
@@ -50,7 +53,16 @@ class Board:
             return
         queue = self.at_home[step.queued_at] if step.queued_at else self.homeless[step.admitted.step.pool]
         queue.remove(step_id)
-        step.queued_at = None
+        if step.queued_at in self.workers:
+            self.workers[step.queued_at].queued_engine_s -= step.engine_s
+        step.queued_at, step.engine_s = None, 0.0
+
+    def _estimate_s(self, step: Step, worker: Worker) -> float:
+        """Work of a step at its home: what its session's last context left there needs no prefill."""
+        ready = step.admitted.step
+        session = self.sessions.get(ready.session)
+        cached_tokens = min(session.context_tokens, ready.prompt_tokens) if session is not None else 0
+        return worker.hello.cost.step_s(ready.prompt_tokens, cached_tokens, step.tokens - ready.prompt_tokens)
 
     @property
     def waiting(self) -> int:
@@ -109,6 +121,7 @@ class Board:
             for lease in self.leases.values():
                 if lease.worker_id == hello.worker_id:
                     worker.leases[lease.lease_id] = lease
+            worker.queued_engine_s = sum(s.engine_s for s in self.steps.values() if s.queued_at == hello.worker_id)
             for session in self.sessions.values():
                 if session.home == hello.worker_id:
                     worker.homed_sessions += 1
@@ -169,6 +182,8 @@ class Board:
             assert set(worker.leases) == here, f"{worker_id}: slots {set(worker.leases) ^ here} leak"
             homed = [s for s in self.sessions.values() if s.home == worker_id]
             assert worker.homed_sessions == len(homed)
+            waits = sum(step.engine_s for step in self.steps.values() if step.queued_at == worker_id)
+            assert abs(worker.queued_engine_s - waits) < 1e-6
             assert worker.homed_tokens == sum(s.context_tokens for s in homed)
         queued = 0
         for step_id, step in self.steps.items():

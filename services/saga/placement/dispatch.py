@@ -72,8 +72,7 @@ class Dispatcher:
         self._board.enqueue(step_id, home)
         effects = self.serve(home, now_s) if home else self._serve_homeless(step.admitted.step.pool, now_s)
         if step.queued_at is not None and step.wait_cause in ("none", "inactive"):
-            known = any(w.usable(now_s) for w in self._board.in_pool(step.admitted.step.pool))
-            step.wait_cause = ("home" if home else "slot") if known else "no_worker"
+            step.wait_cause = ("home" if home else "slot") if step.queued_at else "no_worker"
         return effects
 
     def scatter(self, worker_id: WorkerId, now_s: float) -> Effects:
@@ -92,36 +91,39 @@ class Dispatcher:
         worker = self._board.workers.get(worker_id)
         if worker is None or not self.leading or not worker.usable(now_s):
             return []
-        effects: Effects = []
-        while True:
-            step_id = self._next_for(worker)
-            if step_id is None or not self._room(worker, self._board.steps[step_id]):
-                return effects
-            effects += self._grant(step_id, worker, "next_tag", now_s)
-
-    def _next_for(self, worker: Worker) -> StepId | None:
-        queues = (
-            self._board.at_home.get(worker.hello.worker_id),
-            self._board.homeless.get(worker.hello.pool),
-        )
-        heads = [head for queue in queues if queue and (head := queue.head()) is not None]
-        return min(heads, key=lambda head: self._board.steps[head].admitted.tag, default=None)
+        effects = self._serve_homeless(worker.hello.pool, now_s)
+        queue = self._board.at_home.get(worker_id)
+        while queue and (step_id := queue.head()) is not None:
+            if not self._room(worker, self._board.steps[step_id]):
+                break
+            effects += self._grant(step_id, worker, "home", now_s)
+        return effects
 
     def _serve_homeless(self, pool: PoolId, now_s: float) -> Effects:
-        """Give the pool's homeless steps, lowest tag first, to the worker that the policy likes best."""
+        """Give each homeless step of the pool, lowest tag first, the home that the policy likes best.
+
+        It starts there at once if there is room and nobody with a lower tag waits, else when its turn comes: a
+        session's home is for all its steps, the first slot to free is a poor reason to choose it.
+        """
         effects: Effects = []
         queue = self._board.homeless.get(pool)
         while self.leading and queue and (step_id := queue.head()) is not None:
             step = self._board.steps[step_id]
-            workers = [w for w in self._board.in_pool(step.admitted.step.pool) if w.usable(now_s)]
-            workers = [w for w in workers if self._room(w, step)]
+            workers = [w for w in self._board.in_pool(pool) if w.usable(now_s)]
             if not workers:
                 break
             session = self._board.session(step.admitted.step.session, step.admitted.step.root)
             resident = self._board.index.match(session.hashes, session.stride)
-            candidates = [self._candidate(w, step.admitted.step, resident) for w in workers]
-            decision = self._policy.choose(step.admitted.step, candidates)
-            effects += self._grant(step_id, self._board.workers[decision.choice], decision.reason, now_s)
+            decision = self._policy.choose(
+                step.admitted.step, [self._candidate(w, step.admitted.step, resident) for w in workers]
+            )
+            best = self._board.workers[decision.choice]
+            waiting = self._board.at_home.get(decision.choice)
+            if not waiting and self._room(best, step):
+                effects += self._grant(step_id, best, decision.reason, now_s)
+            else:
+                self._board.enqueue(step_id, decision.choice)
+                effects += self.serve(decision.choice, now_s)
         return effects
 
     def _room(self, worker: Worker, step: Step) -> bool:
@@ -134,6 +136,7 @@ class Dispatcher:
             cached_tokens=_cached(resident.get(hello.worker_id, 0), hello.page_tokens, step.prompt_tokens),
             leases=len(worker.leases),
             leased_engine_s=worker.leased_engine_s,
+            queued_engine_s=worker.queued_engine_s,
             homed_tokens=worker.homed_tokens,
             homed_sessions=worker.homed_sessions,
             kv_tokens=hello.kv_tokens,
@@ -173,6 +176,8 @@ class Dispatcher:
             fence=self.fence,
         )
         self._hold(step, Lease(lease_id, step_id, hello.worker_id, step.tokens, engine_s, now_s + GRANT_TTL_S))
+        # At home there from now on, not only once it has finished: the next choice must see it.
+        self._board.settle(session, hello.worker_id, max(session.context_tokens, ready.prompt_tokens))
         return [Publish(self._subjects.gateway(ready.gateway_id), grant)]
 
     def follow_grant(self, step: Step, grant: Grant, now_s: float) -> None:

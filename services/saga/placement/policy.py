@@ -14,12 +14,13 @@ from saga.kernel.effects import Decision
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A worker with room for the step, as a policy sees it."""
+    """A worker that could run the step, now or when a slot frees, as a policy sees it."""
 
     worker_id: WorkerId
     cached_tokens: int  # of the step's prompt, resident there
     leases: int
     leased_engine_s: float  # modelled work of what runs there
+    queued_engine_s: float  # and of what waits there for a slot
     homed_tokens: int  # context of the sessions at home there
     homed_sessions: int
     kv_tokens: int
@@ -50,17 +51,24 @@ class SessionAffinity:
 
 
 class CheapestStart:
-    """The default: the least engine-seconds until the prompt is in, counting the KV that it would displace."""
+    """The default: the least engine-seconds for this prompt and for the returns of its session.
+
+    A session stays where it begins, so its first worker is chosen for all its steps: a shared prefix that is resident
+    saves one prefill, a crowded KV pool costs one at each return.
+    """
 
     engine_queues = False
+    RETURNS = 10.0  # of a new session: the order of magnitude of what coding agents do; a forecast will replace it
 
     def choose(self, step: StepReady, candidates: Sequence[Candidate]) -> Decision[WorkerId]:
         def price_s(c: Candidate) -> float:
-            prefill_s = (step.prompt_tokens - c.cached_tokens) * (c.prompt_s_per_token or 1e-4)
-            # What is at home there competes for the KV that this session will need: a full worker will soon
-            # have to prefill either this prompt or somebody else's again.
-            displaced_s = (c.homed_tokens / c.kv_tokens) * step.prompt_tokens * (c.prompt_s_per_token or 1e-4)
-            return prefill_s + displaced_s + c.leased_engine_s
+            prompt_s = step.prompt_tokens * (c.prompt_s_per_token or 1e-4)
+            prefill_s = prompt_s * (1.0 - c.cached_tokens / max(1, step.prompt_tokens))
+            # The fuller a pool is, the likelier somebody's KV is gone at the next return: this session's or another's.
+            # Squared, because contexts grow: half full costs little, full costs everybody.
+            fullness = (c.homed_tokens + step.prompt_tokens) / c.kv_tokens
+            displaced_s = self.RETURNS * prompt_s * fullness * fullness
+            return prefill_s + displaced_s + c.leased_engine_s + c.queued_engine_s
 
         best = min(candidates, key=lambda c: (price_s(c), c.homed_sessions, c.worker_id))
         return Decision(best.worker_id, "resident_prefix" if best.cached_tokens else "cheapest_start")

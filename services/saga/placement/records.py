@@ -24,7 +24,16 @@ class Lease(msgspec.Struct, gc=False):
 class Worker:
     """One engine as placement sees it."""
 
-    __slots__ = ("healthy", "hello", "homed_sessions", "homed_tokens", "leases", "seen_s", "suspect_until_s")
+    __slots__ = (
+        "healthy",
+        "hello",
+        "homed_sessions",
+        "homed_tokens",
+        "leases",
+        "queued_engine_s",
+        "seen_s",
+        "suspect_until_s",
+    )
 
     def __init__(self, hello: WorkerHello, now_s: float) -> None:
         self.hello = hello
@@ -34,6 +43,7 @@ class Worker:
         self.leases: dict[LeaseId, Lease] = {}
         self.homed_tokens = 0  # context of the sessions at home here
         self.homed_sessions = 0
+        self.queued_engine_s = 0.0  # modelled work that waits for a slot here
 
     def usable(self, now_s: float) -> bool:
         """Whether a step may start here."""
@@ -58,7 +68,7 @@ class Worker:
 class Step:
     """One admitted step that is not over."""
 
-    __slots__ = ("admitted", "attempt", "lease", "life", "named_s", "queued_at", "wait_cause")
+    __slots__ = ("admitted", "attempt", "engine_s", "lease", "life", "named_s", "queued_at", "wait_cause")
 
     def __init__(self, admitted: StepAdmitted, life: StepLife, now_s: float) -> None:
         self.admitted = admitted
@@ -66,6 +76,7 @@ class Step:
         self.attempt = admitted.step.attempt
         self.named_s = now_s
         self.lease: Lease | None = None
+        self.engine_s = 0.0  # modelled work, as estimated when it was queued
         self.queued_at: WorkerId | None = None  # whose queue it is in; "" is its pool's
         self.wait_cause: WaitCause = admitted.waited
 

@@ -59,6 +59,7 @@ async def serve(app: App) -> None:
             subjects.every_lease(),
             subjects.every_step_end(),
             subjects.gateway_word(),
+            subjects.every_sessions_released(),
             subjects.worker_presence(),
             subjects.every_residency(),
             subjects.resync_inbox(holder_id),

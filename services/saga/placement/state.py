@@ -120,10 +120,8 @@ class PlacementState:
                 return self._other_grant(message, now_s)
             case LeaderHello():
                 return self._leader_hello(message)
-            case SessionsReleased(sessions=sessions, reason="closed"):
-                for session in sessions:
-                    self.board.forget_session(session)
-                return []
+            case SessionsReleased():
+                return self._released(message)
             case _:
                 return []
 
@@ -238,6 +236,16 @@ class PlacementState:
                 step.life.advance(Move.RETURN)
                 effects += self._dispatch.start_or_queue(lease.step_id, self._dispatch.home_of(step), now_s)
         return effects + self._dispatch.serve(lease.worker_id, now_s)
+
+    def _released(self, released: SessionsReleased) -> Effects:
+        """Their KV may go: it no longer counts against the worker, which stays their home as long as it lasts."""
+        for session_id in released.sessions:
+            session = self.board.sessions.get(session_id)
+            if released.reason == "closed":
+                self.board.forget_session(session_id)
+            elif session is not None and session.home == released.worker_id and released.reason != "moved":
+                self.board.settle(session, session.home, 0)
+        return []
 
     # --- gateways' beats and claims ----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import msgspec
 
 from saga.contract.ids import SessionTag
 from saga.contract.messages import CostModel, ResidencyChange
-from saga.kernel.effects import Effect, Received, Tick
+from saga.kernel.effects import Effect, Received, Reconnected, Tick
 
 
 class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +71,10 @@ class TagCloseFailed(msgspec.Struct, frozen=True):
     tag: SessionTag
 
 
+class BusAway(msgspec.Struct, frozen=True):
+    """Nobody can be heard: until Reconnected, a lease that is not renewed says nothing about its gateway."""
+
+
 class Leave(msgspec.Struct, frozen=True):
     """The agent is told to stop."""
 
@@ -102,6 +106,8 @@ WorkerEvent: TypeAlias = (
     | EngineGone
     | TagClosed
     | TagCloseFailed
+    | BusAway
+    | Reconnected
     | Leave
 )
 WorkerEffect: TypeAlias = Effect | AbortRequest | CloseTag | CheckEngine

@@ -84,6 +84,11 @@ class LeaseTable:
         """Whether this lease is out."""
         return lease_id in self._leases
 
+    def excuse(self, now_s: float) -> None:
+        """Nobody could renew anything until now: every lease has its full time again."""
+        for lease_id, lease in self._leases.items():
+            self._deadlines.set(lease_id, now_s + lease.ttl_s)
+
     def next_s(self) -> float:
         """When the next lease may expire."""
         return self._deadlines.next_s()

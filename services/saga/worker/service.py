@@ -19,7 +19,7 @@ import zmq.asyncio
 from saga.contract.errors import StartError
 from saga.contract.ids import SessionTag, WorkerId
 from saga.contract.subjects import Subjects
-from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Tick, WakeAt
+from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Reconnected, Tick, WakeAt
 from saga.runtime import metrics
 from saga.runtime.app import App
 from saga.runtime.bus import Bus, Incoming
@@ -29,6 +29,7 @@ from saga.worker.config import WorkerConfig
 from saga.worker.events import (
     AbortRequest,
     Attached,
+    BusAway,
     CheckEngine,
     CloseTag,
     EngineGone,
@@ -112,6 +113,7 @@ class Agent:
         self._wake_s = NEVER_S
         self._woken = asyncio.Event()
         self._look = asyncio.Event()  # at the engine, now
+        self._deaf = False  # the bus is away
         self._suspect = False  # that another process answers there
         self._epoch = 0
         self.state = WorkerState(
@@ -153,6 +155,9 @@ class Agent:
 
     def feed(self, event: WorkerEvent) -> None:
         """An event into the core, its effects out."""
+        if self._bus.connected == self._deaf:
+            self._deaf = not self._deaf
+            self._perform(self.state.handle(BusAway() if self._deaf else Reconnected(), self._clock.monotonic_s()))
         self._perform(self.state.handle(event, self._clock.monotonic_s()))
 
     def _received(self, incoming: Incoming) -> None:

@@ -27,10 +27,11 @@ from saga.contract.messages import (
     WorkerHello,
 )
 from saga.contract.subjects import Subjects
-from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Tick, WakeAt
+from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Reconnected, Tick, WakeAt
 from saga.worker.events import (
     AbortRequest,
     Attached,
+    BusAway,
     CheckEngine,
     CloseTag,
     EngineGone,
@@ -74,6 +75,7 @@ class WorkerState:
         self._subjects = subjects
         self._retention = retention
         self._wake_s = NEVER_S
+        self._deaf = False  # the bus is away
         self.presence = Presence(worker_id, engine_url)
         self.leases = LeaseTable(lease_ttl_s)
         self.tags = TagTable()
@@ -129,6 +131,11 @@ class WorkerState:
                 self.tags.closed(tag)
             case TagCloseFailed(tag):
                 self.tags.close_failed(tag, now_s)
+            case BusAway():
+                self._deaf = True
+            case Reconnected():
+                self._deaf = False
+                self.leases.excuse(now_s)
             case _:
                 effects = self._of_engine(event, now_s)
         return self._settled(effects, now_s)
@@ -277,7 +284,8 @@ class WorkerState:
 
     def _settled(self, effects: Effects, now_s: float) -> Effects:
         """Do what is due, tell the journal, and ask to be woken for the next thing."""
-        effects += self._expired(now_s)
+        if not self._deaf:
+            effects += self._expired(now_s)
         if self.hello is not None:
             effects += self._closings(self.tags.expire(now_s))
             deltas, parts = self.feed.due(now_s)
@@ -287,7 +295,7 @@ class WorkerState:
                 effects += self._beat(now_s)
         for tag, record in self.tags.take_changes():
             effects.append(Forget(tag) if record is None else Persist(tag, encode_record(record)))
-        wake_s = self.leases.next_s()
+        wake_s = NEVER_S if self._deaf else self.leases.next_s()
         if self.hello is not None:
             wake_s = min(wake_s, self.tags.next_s(), self.feed.next_s(), self.presence.next_s())
         if wake_s < self._wake_s:

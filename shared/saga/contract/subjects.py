@@ -74,6 +74,10 @@ class Subjects:
         """SessionsReleased, to one worker."""
         return self._at(f"worker.release.{worker_id}")
 
+    def every_sessions_released(self) -> str:
+        """The same for all workers."""
+        return self._at("worker.release.*")
+
     def forecast(self, worker_id: WorkerId) -> str:
         """Forecast for a session at home on this worker."""
         return self._at(f"forecast.{worker_id}")

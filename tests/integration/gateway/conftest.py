@@ -1,6 +1,7 @@
 """A gateway over HTTP with nothing real behind it but sockets: leaders on a MemoryBus, engines that spell.
 
-The engine's text is a function of the tokens before it, so that a continued answer can be compared with an undisturbed one.
+The engine's text is a function of the tokens before it, so that a continued answer can be compared with an undisturbed
+one.
 """
 
 import asyncio
@@ -271,6 +272,27 @@ class Mesh:
         self.bus = bus
         self.client = client
 
+    @staticmethod
+    def events(data: bytes) -> list[dict[str, Any]]:
+        """The JSON of all events of a stream."""
+        parts = [part.removeprefix(b"data: ") for part in data.split(b"\n\n") if part.startswith(b"data: ")]
+        return [msgspec.json.decode(part) for part in parts if part != b"[DONE]"]
+
+    @staticmethod
+    def text_of(data: bytes) -> str:
+        """What a stream says."""
+        choices = [choice for chunk in Mesh.events(data) for choice in chunk.get("choices", ())]
+        return "".join(
+            (choice["delta"].get("content") or "") if "delta" in choice else choice["text"] for choice in choices
+        )
+
+    @staticmethod
+    async def until(condition: Callable[[], object]) -> None:
+        """Waits for what nobody tells us of."""
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 - no event for it
+                await asyncio.sleep(0.01)
+
     async def ask(self, body: object, api: str = "completions", **headers: str) -> aiohttp.ClientResponse:
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
         path = "/v1/chat/completions" if api == "chat" else "/v1/completions"
@@ -283,16 +305,21 @@ Start = Callable[..., Awaitable[Mesh]]
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Starts a mesh; keywords are settings of the gateway, `engines` and `tenants`."""
+    """Starts a mesh; keywords are settings of the gateway, `engines` or the `urls` of other engines, and `tenants`."""
     closing: list[Callable[[], Awaitable[None]]] = []
 
-    async def start_mesh(*, engines: int = 1, tenants: Tenants | None = None, **settings: Any) -> Mesh:
+    async def start_mesh(
+        *, engines: int = 1, urls: tuple[str, ...] = (), tenants: Tenants | None = None, **settings: Any
+    ) -> Mesh:
         broker = MemoryBroker()
         gateway_id = GatewayId("g1")
         bus, leaders_bus = MemoryBus(broker, "gateway"), MemoryBus(broker, "leaders")
-        fakes = [FakeEngine() for _ in range(engines)]
+        fakes = [FakeEngine() for _ in urls or range(engines)]
+        for engine, url in zip(fakes, urls, strict=False):
+            engine.url = url
         for engine in fakes:
-            await engine.start()
+            if not engine.url:
+                await engine.start()
             closing.append(engine.stop)
         desk = Desk(bus, gateway_id, "main")
         client = EngineClient(1.0)
@@ -303,8 +330,8 @@ async def start() -> AsyncIterator[Start]:
         port = await server.listen()
         session = aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=aiohttp.ClientTimeout(total=10))
         closing.extend([client.close, desk.close, bus.drain, leaders_bus.drain, server.close, session.close])
-        while engines and not desk.pools():  # the heartbeats are on their way
-            await asyncio.sleep(0)
+        if fakes:
+            await Mesh.until(desk.pools)  # the heartbeats are on their way
         return Mesh(server, desk, leaders, fakes, bus, session)
 
     yield start_mesh

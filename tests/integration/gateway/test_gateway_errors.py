@@ -101,9 +101,7 @@ async def test_the_budget_of_waiting_bodies(start):
     mesh = await start(waiting_body_bytes=3000)
     mesh.leaders.paused = True
     waiting = asyncio.ensure_future(mesh.ask({**COMPLETION, "prompt": "x" * 2000}))
-    async with asyncio.timeout(5):
-        while not mesh.leaders.steps:
-            await asyncio.sleep(0.01)
+    await mesh.until(lambda: mesh.leaders.steps)
     response = await mesh.ask({**COMPLETION, "prompt": "x" * 2000})
     assert (response.status, (await response.json())["error"]["code"]) == (503, "overloaded")
     assert "Retry-After" in response.headers
@@ -158,9 +156,7 @@ async def test_api_keys(start):
 async def test_idempotency_keys(mesh):
     mesh.leaders.paused = True
     first = asyncio.ensure_future(mesh.ask(COMPLETION, Idempotency_Key="k"))
-    async with asyncio.timeout(5):
-        while not mesh.leaders.steps:
-            await asyncio.sleep(0.01)
+    await mesh.until(lambda: mesh.leaders.steps)
     assert (await mesh.ask(COMPLETION, Idempotency_Key="k")).status == 409
     await mesh.leaders.grant(mesh.leaders.steps[0])
     assert (await first).status == 200

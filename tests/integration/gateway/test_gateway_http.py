@@ -13,19 +13,6 @@ COMPLETION = {"model": "tiny", "prompt": PROMPT, "max_tokens": 12}
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 12}
 
 
-def events(data: bytes) -> list[dict]:
-    parts = [part.removeprefix(b"data: ") for part in data.split(b"\n\n") if part.startswith(b"data: ")]
-    return [msgspec.json.decode(part) for part in parts if part != b"[DONE]"]
-
-
-def text_of(data: bytes) -> str:
-    texts = []
-    for chunk in events(data):
-        for choice in chunk["choices"]:
-            texts.append(choice["delta"].get("content") or "" if "delta" in choice else choice["text"])
-    return "".join(texts)
-
-
 async def test_a_whole_answer_passes_through_and_the_mesh_hears_of_it(mesh):
     response = await mesh.ask(COMPLETION, X_Saga_Workflow="wf", X_Saga_Session="s1", X_Saga_Deadline_S="30")
     assert response.status == 200
@@ -75,7 +62,7 @@ async def test_a_stream_is_relayed_byte_for_byte_but_for_usage_nobody_asked_for(
     full = await asked.read()
     assert asked.headers["Content-Type"].startswith("text/event-stream")
     rid = mesh.engines[0].bodies[0]["rid"].encode()
-    chunks = events(full)
+    chunks = mesh.events(full)
     assert chunks[-1]["usage"]["completion_tokens"] == 12
     assert full.endswith(b"data: [DONE]\n\n")
     plain = await (await mesh.ask({**COMPLETION, "stream": True})).read()
@@ -83,7 +70,7 @@ async def test_a_stream_is_relayed_byte_for_byte_but_for_usage_nobody_asked_for(
     plain_rid = mesh.engines[0].bodies[1]["rid"].encode()
     usage = b"data: " + msgspec.json.encode(chunks[-1]) + b"\n\n"
     assert plain == full.replace(usage, b"").replace(rid, plain_rid).replace(b'"created":1', b'"created":2')
-    assert len(text_of(plain)) == 12
+    assert len(mesh.text_of(plain)) == 12
     second = (await mesh.leaders.until(type(await mesh.leaders.finished()), 2))[1]
     assert (second.output_tokens, second.prompt_tokens, second.finish_reason) == (12, len(PROMPT), "length")
 
@@ -93,7 +80,7 @@ async def test_chat_hashes_our_rendering_and_names_its_tools(mesh):
     tools = [{"type": "function", "function": {"name": "search", "parameters": {}}}]
     response = await mesh.ask({**CHAT, "tools": tools, "stream": True}, "chat")
     data = await response.read()
-    assert events(data)[1]["choices"][0]["delta"]["tool_calls"][0]["function"]["name"] == "search"
+    assert mesh.events(data)[1]["choices"][0]["delta"]["tool_calls"][0]["function"]["name"] == "search"
     assert mesh.engines[0].bodies[0]["tools"] == tools
     assert mesh.leaders.steps[0].new_hashes == hash_pages(encode_text(render_chat(CHAT["messages"])), 16)
     finished = await mesh.leaders.finished()
@@ -131,7 +118,7 @@ async def test_a_waiting_stream_shows_signs_of_life_and_then_its_answer(start):
     assert await response.content.readuntil(b"\n\n") == b": waiting\n\n"
     await mesh.leaders.grant(mesh.leaders.steps[0])
     data = await response.read()
-    assert len(text_of(data)) == 12
+    assert len(mesh.text_of(data)) == 12
 
 
 async def test_a_client_that_leaves_ends_its_step_here_and_at_the_engine(mesh):
@@ -142,9 +129,7 @@ async def test_a_client_that_leaves_ends_its_step_here_and_at_the_engine(mesh):
     response.close()
     cancelled = await mesh.leaders.cancelled()
     assert (cancelled.failed, cancelled.worker_id) == (False, "w0")
-    async with asyncio.timeout(5):
-        while not (mesh.engines[0].aborted and mesh.engines[0].closed_early):
-            await asyncio.sleep(0.01)
+    await mesh.until(lambda: mesh.engines[0].aborted and mesh.engines[0].closed_early)
     assert mesh.engines[0].aborted == [mesh.engines[0].bodies[0]["rid"]]
     mesh.desk.state.check()
     assert mesh.desk.state.running == 0
@@ -153,9 +138,7 @@ async def test_a_client_that_leaves_ends_its_step_here_and_at_the_engine(mesh):
 async def test_a_client_that_leaves_while_it_waits_is_forgotten(mesh):
     mesh.leaders.paused = True
     asking = asyncio.ensure_future(mesh.ask(COMPLETION))
-    async with asyncio.timeout(5):
-        while not mesh.leaders.steps:
-            await asyncio.sleep(0.01)
+    await mesh.until(lambda: mesh.leaders.steps)
     asking.cancel()
     assert (await mesh.leaders.cancelled()).worker_id == ""
     assert mesh.server.in_flight == 0
@@ -204,7 +187,7 @@ async def test_stopping_finishes_what_runs_and_tells_the_rest(start):
     assert (await mesh.client.get("/readyz")).status == 503
     assert (await mesh.ask(COMPLETION)).status == 503
     data = await response.read()
-    assert events(data)[-1]["error"]["code"] == "stopping"
+    assert mesh.events(data)[-1]["error"]["code"] == "stopping"
     await draining
     assert (await mesh.leaders.cancelled()).failed
     assert mesh.server.in_flight == 0

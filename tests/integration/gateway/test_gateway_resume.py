@@ -2,7 +2,6 @@
 
 import asyncio
 
-import msgspec
 import pytest
 
 from saga.contract.messages import LeaseReturned, WorkerLeaving
@@ -13,21 +12,8 @@ CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "ma
 USAGE = {"stream_options": {"include_usage": True}}
 
 
-def events(data: bytes) -> list[dict]:
-    parts = [part.removeprefix(b"data: ") for part in data.split(b"\n\n") if part.startswith(b"data: ")]
-    return [msgspec.json.decode(part) for part in parts if part != b"[DONE]"]
-
-
-def text_of(data: bytes) -> str:
-    texts = []
-    for chunk in events(data):
-        for choice in chunk.get("choices", ()):
-            texts.append(choice["delta"].get("content") or "" if "delta" in choice else choice["text"])
-    return "".join(texts)
-
-
 async def undisturbed(mesh, body, api):
-    return text_of(await (await mesh.ask(body, api)).read())
+    return mesh.text_of(await (await mesh.ask(body, api)).read())
 
 
 @pytest.mark.parametrize(("api", "body"), [("completions", COMPLETION), ("chat", CHAT)])
@@ -41,10 +27,10 @@ async def test_a_text_stream_goes_on_where_its_engine_died(mesh, api, body, die_
     else:
         first.die_after, first.die_with = die_after, b'data: {"id":"x","choi' if how == "half" else b""
     data = await (await mesh.ask({**body, **USAGE}, api)).read()
-    assert text_of(data) == expected
+    assert mesh.text_of(data) == expected
     assert data.endswith(b"data: [DONE]\n\n")
     assert len(second.bodies) == 1
-    chunks = events(data)
+    chunks = mesh.events(data)
     rid = first.bodies[-1]["rid"]
     told_before = die_after > 0 or api == "chat"
     assert {chunk["id"] for chunk in chunks} == {rid if told_before else rid[:-2] + "01"}
@@ -66,14 +52,14 @@ async def test_a_text_stream_goes_on_where_its_engine_died(mesh, api, body, die_
 async def test_the_continuing_request_carries_what_was_sent(mesh):
     first, second = mesh.engines
     first.die_after = 5
-    sent = text_of(await (await mesh.ask({**COMPLETION, "min_tokens": 8})).read())[:5]
+    sent = mesh.text_of(await (await mesh.ask({**COMPLETION, "min_tokens": 8})).read())[:5]
     body = second.bodies[0]
     assert body["prompt"] == COMPLETION["prompt"] + sent
     assert (body["max_tokens"], body["min_tokens"]) == (7, 3)
     first.die_after = 5
     chat = {**CHAT, "max_completion_tokens": 12}
     del chat["max_tokens"]
-    sent = text_of(await (await mesh.ask(chat, "chat")).read())[:5]
+    sent = mesh.text_of(await (await mesh.ask(chat, "chat")).read())[:5]
     body = second.bodies[1]
     assert body["messages"] == [*CHAT["messages"], {"role": "assistant", "content": sent}]
     assert body["continue_final_message"] is True
@@ -88,7 +74,7 @@ async def test_a_client_that_continues_its_own_message_keeps_one_message(mesh):
     expected = await undisturbed(mesh, body, "chat")
     first.die_after = 4
     data = await (await mesh.ask(body, "chat")).read()
-    assert text_of(data) == expected
+    assert mesh.text_of(data) == expected
     assert second.bodies[0]["messages"][1] == {"role": "assistant", "content": "Well, " + expected[:4]}
 
 
@@ -97,7 +83,7 @@ async def test_an_answer_that_lacks_only_its_end_gets_it_from_us(mesh):
     expected = await undisturbed(mesh, COMPLETION, "completions")
     first.die_after = 5
     data = await (await mesh.ask({**COMPLETION, "max_tokens": 5, **USAGE})).read()
-    assert text_of(data) == expected[:5]
+    assert mesh.text_of(data) == expected[:5]
     assert second.bodies == []
 
 
@@ -111,9 +97,9 @@ async def test_dead_after_the_last_token(mesh, monkeypatch):
 
     monkeypatch.setattr(first, "stream", one_more)
     data = await (await mesh.ask({**COMPLETION, **USAGE})).read()
-    assert text_of(data) == said
+    assert mesh.text_of(data) == said
     assert second.bodies == []
-    chunks = events(data)
+    chunks = mesh.events(data)
     assert chunks[-2]["choices"][0]["finish_reason"] == "length"
     assert chunks[-1]["usage"]["completion_tokens"] == 12
     assert data.endswith(b"data: [DONE]\n\n")
@@ -132,10 +118,10 @@ async def test_dead_after_the_last_token(mesh, monkeypatch):
 async def test_what_cannot_be_continued_is_a_typed_error_in_the_stream(mesh, more, why):
     mesh.engines[0].die_after = 3
     data = await (await mesh.ask({**CHAT, **more}, "chat")).read()
-    error = events(data)[-1]["error"]
+    error = mesh.events(data)[-1]["error"]
     assert (error["type"], error["code"]) == ("retryable_error", "engine_died")
     assert why in error["message"]
-    assert len(text_of(data)) == 3
+    assert len(mesh.text_of(data)) == 3
     assert (await mesh.leaders.cancelled()).failed
     assert mesh.engines[1].bodies == []
 
@@ -144,14 +130,14 @@ async def test_a_begun_tool_call_cannot_be_continued(mesh):
     mesh.engines[0].tool = "search"
     mesh.engines[0].die_after = 0
     data = await (await mesh.ask(CHAT, "chat")).read()
-    assert "tool call" in events(data)[-1]["error"]["message"]
+    assert "tool call" in mesh.events(data)[-1]["error"]["message"]
 
 
 async def test_what_has_not_begun_starts_again_whatever_it_is(mesh):
     mesh.engines[0].die_after = 0
     data = await (await mesh.ask({**CHAT, "logprobs": True}, "chat")).read()
-    assert len(text_of(data)) == 12
-    roles = [chunk for chunk in events(data) if chunk["choices"] and chunk["choices"][0]["delta"].get("role")]
+    assert len(mesh.text_of(data)) == 12
+    roles = [chunk for chunk in mesh.events(data) if chunk["choices"] and chunk["choices"][0]["delta"].get("role")]
     assert len(roles) == 1
 
 
@@ -168,14 +154,14 @@ async def test_an_engine_that_is_not_there_is_left_for_another(mesh, status):
 
 async def test_a_silent_engine_whose_worker_says_it_died_is_left(mesh):
     mesh.engines[0].hang_after = 3
-    expected = text_of(await (await mesh.ask({**COMPLETION, "max_tokens": 3})).read())
+    expected = mesh.text_of(await (await mesh.ask({**COMPLETION, "max_tokens": 3})).read())
     asking = asyncio.ensure_future(mesh.ask(COMPLETION))
     await mesh.engines[0].hanging.wait()
     leaving = WorkerLeaving(worker_id="w0", epoch=1, engine_died=True)
     await mesh.leaders.bus.publish(Subjects().worker_presence(), leaving)
     data = await (await asking).read()
-    assert text_of(data)[:3] == expected
-    assert len(text_of(data)) == 12
+    assert mesh.text_of(data)[:3] == expected
+    assert len(mesh.text_of(data)) == 12
 
 
 async def test_an_engine_that_is_never_there_ends_in_an_error(start):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from saga.load.cli import _parser, main, settings_from
-from saga.load.settings import DEMO, BenchSettings
+from saga.load.settings import DEMO, SYNTHETIC_DEMO_SPEED, BenchSettings
 
 
 def settings(*argv, environ=None):
@@ -63,7 +63,8 @@ def test_the_demo_is_a_preset_that_flags_override(tmp_path):
 
 
 def test_the_demo_without_its_file_is_synthetic():
-    assert settings("--demo", environ={"SAGA_SESSIONS": "/nowhere"}).workload == "swe-bench"
+    made = settings("--demo", environ={"SAGA_SESSIONS": "/nowhere"})
+    assert (made.workload, made.speed, made.limit) == ("swe-bench", SYNTHETIC_DEMO_SPEED, DEMO.limit)
     asked = settings("--demo", "--workload", "coding-sessions", environ={"SAGA_SESSIONS": "/nowhere"})
     assert (asked.workload, asked.sessions) == ("coding-sessions", Path("/nowhere"))
 

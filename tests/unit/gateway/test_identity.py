@@ -1,0 +1,78 @@
+"""Who a request belongs to."""
+
+import pytest
+
+from saga.contract.ids import MAX_ID_CHARS, TenantId
+from saga.gateway.api_errors import ApiError
+from saga.gateway.identity import RunningKeys, identify
+
+TENANT = TenantId("t")
+
+
+def who(headers=None, session_id="", prompt_cache_key=""):
+    return identify(
+        headers or {}, tenant=TENANT, session_id=session_id, prompt_cache_key=prompt_cache_key, fresh="fresh"
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "root", "session"),
+    [
+        ({"X-Saga-Workflow": "w", "X-Saga-Session": "s"}, {}, "t/w", "t/s"),
+        ({"X-Saga-Workflow": "w"}, {}, "t/w", "t/w"),
+        ({"X-Saga-Session": "s"}, {}, "t/s", "t/s"),
+        ({}, {"session_id": "b"}, "t/b", "t/b"),
+        ({}, {"prompt_cache_key": "k"}, "t/k", "t/k"),
+        ({}, {"session_id": "b", "prompt_cache_key": "k"}, "t/b", "t/b"),
+        ({"X-Saga-Session": "s"}, {"session_id": "b"}, "t/s", "t/s"),
+        ({"X-Saga-Workflow": "w"}, {"session_id": "b"}, "t/w", "t/b"),
+        ({"X-Saga-Session": "s", "X-Saga-Parent": "p"}, {}, "t/p", "t/s"),
+    ],
+)
+def test_named_workflows_and_sessions(headers, body, root, session):
+    whose = who(headers, **body)
+    assert (whose.root, whose.session) == (root, session)
+    assert whose.lasting
+    assert not whose.final
+
+
+def test_nobody_named_is_a_workflow_of_one_step():
+    whose = who()
+    assert (whose.root, whose.session, whose.final, whose.lasting) == ("t/fresh", "t/fresh", True, False)
+
+
+def test_a_child_has_a_parent_and_never_its_parents_session():
+    whose = who({"X-Saga-Parent": "p"})
+    assert (whose.root, whose.parent) == ("t/p", "t/p")
+    assert whose.session != whose.parent
+
+
+@pytest.mark.parametrize(
+    ("value", "final"), [("true", True), ("1", True), ("YES", True), ("false", False), ("0", False)]
+)
+def test_final(value, final):
+    assert who({"X-Saga-Workflow": "w", "X-Saga-Final": value}).final is final
+
+
+def test_the_longest_ids_stay_unique():
+    longest = "x" * MAX_ID_CHARS
+    a, b = who({"X-Saga-Session": longest}), who({"X-Saga-Session": longest[:-1] + "y"})
+    assert a.session != b.session
+    assert len(a.session) <= MAX_ID_CHARS
+    with pytest.raises(ApiError) as raised:
+        who({"X-Saga-Session": longest + "x"})
+    assert (raised.value.status, raised.value.param) == (400, "X-Saga-Session")
+
+
+def test_control_characters_are_refused():
+    with pytest.raises(ApiError):
+        who(session_id="a\nb")
+
+
+def test_running_keys():
+    keys = RunningKeys()
+    assert keys.claim(TENANT, "k")
+    assert not keys.claim(TENANT, "k")
+    assert keys.claim(TenantId("other"), "k")
+    keys.release(TENANT, "k")
+    assert keys.claim(TENANT, "k")
