@@ -30,7 +30,7 @@ def until():
 
     async def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
         async with asyncio.timeout(within_s):
-            while not condition():  # noqa: ASYNC110 - no event for it
+            while not condition():
                 await asyncio.sleep(0.02)
 
     return until

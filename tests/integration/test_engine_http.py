@@ -202,7 +202,7 @@ async def test_bad_input_gets_the_openai_error_shape(engine):
 
 async def until(condition):
     async with asyncio.timeout(10):
-        while not await condition():  # noqa: ASYNC110 - another process tells us nothing
+        while not await condition():
             await asyncio.sleep(0.01)
 
 

@@ -81,7 +81,7 @@ class Mesh:
             serving = group.create_task(graph.live(app))
             try:
                 async with asyncio.timeout(10):
-                    while name not in await self.members.keys():  # noqa: ASYNC110 - no event for it
+                    while name not in await self.members.keys():
                         await asyncio.sleep(0.02)
                 yield graph
             finally:

@@ -6,7 +6,7 @@ from socket to socket in one callback, with no task woken in between (docs/adr t
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from saga.gateway.http1 import HEAD_END, MAX_HEAD_BYTES, Body, Head, parse_head
 
@@ -69,19 +69,26 @@ class Reply:
 
         While `ready` says no, the engine is not read from. Raises EngineLostError, and what `sink` raises.
         """
-        for piece in self._pieces:
+
+        def take(piece: bytes) -> None:
             sink(piece)
-        self._pieces.clear()
-        self._sink = sink
+            if not ready():
+                self._wake()
+
+        pieces, self._pieces = self._pieces, []
+        for piece in pieces:
+            sink(piece)
+        self._sink = take
         while not self.done:
-            if self._connection is not None and not ready():
+            if ready():
+                await self._more()
+            elif self._connection is not None:
                 self._connection.pause()
                 await asyncio.sleep(LOOK_AGAIN_S)
-                self._connection.resume()
-            elif self._connection is not None and self._connection.paused:
-                self._connection.resume()
-            else:
-                await self._more()
+                if ready() and self._connection is not None:
+                    self._connection.resume()
+        if self._error is not None:
+            raise self._error
 
     def close(self) -> None:
         """No more is wanted; a connection in the middle of an answer is of no further use."""
@@ -139,13 +146,21 @@ class Reply:
             raise ValueError("the head is too long")
         return b""
 
-    def lost(self, error: Exception | None, why: str) -> None:
-        """The connection is gone."""
+    def fail(self, error: Exception) -> None:
+        """What arrived is of no use."""
         self._connection = None
-        if self._body is not None and self._body.ends_with_connection and error is None:
+        self._error = error
+        self._wake()
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is gone; with no error, the engine closed it."""
+        self._connection = None
+        if error is not None:
+            self._error = EngineLostError(str(error) or type(error).__name__)
+        elif self._body is not None and self._body.ends_with_connection:
             self._body.done = True
-        elif not self.done:
-            self._error = error or EngineLostError(why)
+        else:
+            self._error = EngineLostError("it closed the connection early")
         self._wake()
 
 
@@ -156,7 +171,7 @@ class Connection(asyncio.Protocol):
         self._release = release
         self._transport: asyncio.Transport | None = None
         self._reply: Reply | None = None
-        self.served = False  # has carried a whole answer
+        self.pooled = False  # has waited for work
         self.idle_since_s = 0.0
         self.paused = False
 
@@ -194,8 +209,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour only
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -212,14 +226,14 @@ class Connection(asyncio.Protocol):
         else:
             if free:
                 self._reply = None
-                self.served = True
+                self.resume()
                 if reply.head is not None and reply.head.keep:
                     self._release(self)
                 else:
                     self.discard()
 
     def _fail(self, reply: Reply, error: Exception) -> None:
-        reply.lost(error, "")
+        reply.fail(error)
         self.discard()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -227,5 +241,4 @@ class Connection(asyncio.Protocol):
         self._transport = None
         reply, self._reply = self._reply, None
         if reply is not None:
-            error = EngineLostError(str(exc) or type(exc).__name__) if exc is not None else None
-            reply.lost(error, "it closed the connection early")
+            reply.lost(exc)

@@ -65,6 +65,7 @@ class _Engine:
     def put(self, connection: Connection) -> None:
         """A connection that is free again."""
         now_s = connection.idle_since_s = time.monotonic()
+        connection.pooled = True
         self.idle.append(connection)
         while now_s - self.idle[0].idle_since_s >= IDLE_S or not self.idle[0].usable:
             self.idle.popleft().discard()
@@ -98,7 +99,7 @@ class EngineClient:
                 await reply.headed()
             except EngineLostError:
                 # An idle connection that the engine closed just now says nothing about the engine: try the next.
-                if not connection.served or reply.begun:
+                if not connection.pooled or reply.begun:
                     raise
             except BaseException:
                 reply.close()

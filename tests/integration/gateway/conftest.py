@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+import uvloop
 from aiohttp import web
 
 from saga.contract.ids import GatewayId, LeaseId, PoolId, SessionTag, WorkerId
@@ -62,6 +63,8 @@ class FakeEngine:
         self.refuse: tuple[int, bytes] | None = None
         self.hang_after: int | None = None
         self.tool: str | None = None
+        self.flood = 0
+        self.flooded = 0
         self.hanging = asyncio.Event()
         self.url = ""
         self._runner: web.AppRunner | None = None
@@ -130,6 +133,9 @@ class FakeEngine:
             return {"delta": {"content": text}} if api == "chat" else {"text": text}
 
         try:
+            for _ in range(self.flood):
+                await send([{"index": 0, **delta("x" * 10_000), "finish_reason": None}])
+                self.flooded += 1
             if api == "chat":
                 await send([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
             if self.tool:
@@ -290,7 +296,7 @@ class Mesh:
     async def until(condition: Callable[[], object]) -> None:
         """Waits for what nobody tells us of."""
         async with asyncio.timeout(5):
-            while not condition():  # noqa: ASYNC110 - no event for it
+            while not condition():
                 await asyncio.sleep(0.01)
 
     async def ask(self, body: object, api: str = "completions", **headers: str) -> aiohttp.ClientResponse:
@@ -301,6 +307,12 @@ class Mesh:
 
 
 Start = Callable[..., Awaitable[Mesh]]
+
+
+@pytest.fixture
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """The loop that the service runs on."""
+    return uvloop.EventLoopPolicy()
 
 
 @pytest.fixture

@@ -191,3 +191,16 @@ async def test_stopping_finishes_what_runs_and_tells_the_rest(start):
     await draining
     assert (await mesh.leaders.cancelled()).failed
     assert mesh.server.in_flight == 0
+
+
+async def test_a_slow_client_slows_its_engine_and_loses_nothing(mesh):
+    engine = mesh.engines[0]
+    engine.flood = 6_000
+    response = await mesh.ask({**COMPLETION, "stream": True})
+    stalled = -1
+    while stalled < engine.flooded:  # until a while brings nothing new
+        stalled = engine.flooded
+        await asyncio.sleep(0.3)
+    assert stalled < engine.flood
+    text = mesh.text_of(await response.read())
+    assert len(text) == 6_000 * 10_000 + 12

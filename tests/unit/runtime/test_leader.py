@@ -161,7 +161,7 @@ async def test_fences_grow_even_if_the_store_lost_its_data(broker: MemoryBroker,
     bucket.entries.clear()
     bucket.revision = 0
     async with asyncio.timeout(5):
-        while max(first.terms + second.terms) == highest:  # noqa: ASYNC110 - either may be told
+        while max(first.terms + second.terms) == highest:
             await asyncio.sleep(0.01)
 
     leading = [one for one in pair if one.leader.leading]
