@@ -99,22 +99,28 @@ class World:
         return party
 
     def start_leader(self, service: str, name: str) -> None:
-        """A standby starts empty."""
+        """A standby starts empty and follows what the services' standbys follow."""
         s = SUBJECTS
-        common = [s.every_lease(), s.every_step_end(), s.gateway_word(), s.worker_presence(), s.leader_hello()]
         if service == "admission":
             core: Any = AdmissionState(s, OldestThatFit())
-            subjects = [s.step_ready(), s.every_gateway(), s.every_forecast(), s.placement_word()]
+            follows = [s.worker_presence(), s.leader_hello()]
         else:
             core = PlacementState(name, s, CheapestStart(), now_s=self.now_s)
-            subjects = [s.step_admitted(), s.every_gateway(), s.every_residency(), s.resync_inbox(name)]
-        self._add(name, core, common + subjects)
+            follows = [s.worker_presence(), s.leader_hello(), s.every_residency(), s.resync_inbox(name)]
+        self._add(name, core, follows)
 
     def promote(self, service: str, name: str) -> None:
         """The lease in KV is this one's now."""
+        s = SUBJECTS
         self._fence += 1
         self.leader[service] = name
-        self.tell(self.parties[name], Promoted(self._fence))
+        party = self.parties[name]
+        party.subjects += [s.every_lease(), s.every_step_end(), s.gateway_word()]
+        if service == "admission":
+            party.subjects += [s.step_ready(), s.every_gateway(), s.every_forecast(), s.placement_word()]
+        else:
+            party.subjects += [s.step_admitted(), s.every_sessions_released()]
+        self.tell(party, Promoted(self._fence))
 
     def _add_worker(self, worker_id: WorkerId) -> None:
         s = SUBJECTS

@@ -7,18 +7,15 @@ from saga.admission.config import PREFIX, AdmissionSettings
 from saga.admission.policy import POLICIES
 from saga.admission.state import AdmissionState, Loaded
 from saga.contract.ids import TenantId
-from saga.contract.messages import LeaderHello
 from saga.contract.subjects import Subjects, kv_bucket
-from saga.kernel.effects import Demoted, Promoted
 from saga.runtime import app as runtime_app
 from saga.runtime import metrics
 from saga.runtime.app import App
-from saga.runtime.bus import Incoming
+from saga.runtime.candidate import Candidate
 from saga.runtime.clock import MonotonicClock
 from saga.runtime.config import load
 from saga.runtime.driver import Driver
 from saga.runtime.errors import StartError
-from saga.runtime.leader import Leader
 from saga.runtime.write_behind import WriteBehind
 
 TABLE = "workflows"
@@ -52,24 +49,18 @@ async def serve(app: App) -> None:
     driver = Driver(state, bus, write_behind=table.take, clock=clock)
     _watch_levels(state)
 
-    async def promoted(fence: int) -> None:
+    async def read_table() -> None:
         await driver.tell(Loaded(await table.load()))
-        await driver.tell(Promoted(fence))
 
-    async def demoted() -> None:
-        table.drop()
-        await driver.tell(Demoted())
-
-    holder_id = settings.id or f"admission-{os.urandom(4).hex()}"
-    leader = Leader(bus, "admission", holder_id, on_promoted=promoted, on_demoted=demoted, cell=settings.cell)
-
-    def observe(incoming: Incoming) -> None:
-        if isinstance(incoming.message, LeaderHello) and incoming.message.service == "admission":
-            leader.observe(incoming.message.fence)
-
-    await bus.subscribe(subjects.leader_hello(), observe)
-    await driver.listen(
-        [
+    candidate = Candidate(
+        app,
+        bus,
+        driver,
+        "admission",
+        settings.id or f"admission-{os.urandom(4).hex()}",
+        subjects,
+        follows=[subjects.worker_presence(), subjects.leader_hello()],
+        leads_on=[
             subjects.step_ready(),
             subjects.every_gateway(),
             subjects.every_lease(),
@@ -77,18 +68,15 @@ async def serve(app: App) -> None:
             subjects.every_forecast(),
             subjects.gateway_word(),
             subjects.placement_word(),
-            subjects.worker_presence(),
-            subjects.leader_hello(),
-        ]
+        ],
     )
-    app.spawn(driver.watch(), name="ticks")
+    candidate.around_lead(read_table, table.drop)
     app.spawn(table.run(), name="write behind")
-    app.spawn(leader.run(), name="leader")
+    await candidate.start()
     await app.stopping.wait()
-    if leader.leading:
+    if candidate.leader.leading:
         await table.flush()
-    await leader.release()
-    driver.stop()
+    await candidate.stop()
     await bus.drain()
 
 

@@ -100,6 +100,16 @@ def body_too_large(limit_bytes: int) -> ApiError:
     return ApiError(413, f"The body exceeds the limit of {limit_bytes} bytes. Send less.", code="body_too_large")
 
 
+def unreadable_body(why: str) -> ApiError:
+    """Its framing is broken."""
+    return ApiError(400, f"The body could not be read: {why}. Send it whole.", code="invalid_body")
+
+
+def compressed_body() -> ApiError:
+    """It would have to be unpacked before its size is known."""
+    return ApiError(415, "The body is compressed. Send it plain, without Content-Encoding.", code="compressed_body")
+
+
 def bodies_full() -> ApiError:
     """All waiting bodies together over the budget."""
     return ApiError(503, "Too many bytes wait here already; try again.", code="overloaded", retry_after_s=1.0)

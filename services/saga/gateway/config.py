@@ -1,5 +1,6 @@
 """Settings of one gateway, read once from SAGA_GATEWAY_* by `__main__`."""
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ from saga.runtime.config import DEFAULT_NATS_URL
 
 PREFIX: Final = "SAGA_GATEWAY_"
 MIB: Final = 1024 * 1024
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +33,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
+        if self.id and not _ID.fullmatch(self.id):  # part of a subject
+            raise ValueError(f"{PREFIX}ID={self.id!r} must be 1 to 64 letters, digits, _ or -")
         for name in ("body_limit_bytes", "waiting_body_bytes", "keepalive_s", "connect_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must be positive")

@@ -76,6 +76,11 @@ class Body:
         return data
 
     def _chunks(self, data: bytes) -> bytes:
+        if not (self._left or self._rest):  # nearly always: one piece of a stream is one whole chunk
+            start = data.find(b"\r\n") + 2
+            size = _size(data[: start - 2]) if start > 2 else 0
+            if size > 0 and len(data) == start + size + 2:
+                return data[start:-2]
         if self._rest:
             data, self._rest = self._rest + data, b""
         found: list[bytes] = []
@@ -93,9 +98,7 @@ class Body:
             if line_end < 0:
                 self._keep(data[at:])
                 break
-            size = int(data[at:line_end].partition(b";")[0], 16)
-            if size < 0:
-                raise ValueError("negative chunk size")
+            size = _size(data[at:line_end])
             if size == 0:
                 self._last(data[at:], line_end - at)
                 break
@@ -117,3 +120,11 @@ class Body:
         if len(rest) > _MAX_SIZE_LINE_BYTES:
             raise ValueError("a chunk's size line is too long")
         self._rest = rest
+
+
+def _size(line: bytes) -> int:
+    """Size of a chunk, extensions left out."""
+    size = int(line.partition(b";")[0] if b";" in line else line, 16)
+    if size < 0:
+        raise ValueError("negative chunk size")
+    return size

@@ -18,11 +18,13 @@ from saga.gateway.api_errors import (
     ApiError,
     bodies_full,
     body_too_large,
+    compressed_body,
     duplicate,
     no_workers,
     stopping,
     too_long,
     unknown_model,
+    unreadable_body,
 )
 from saga.gateway.config import GatewaySettings
 from saga.gateway.fleet import Pool
@@ -193,14 +195,19 @@ class Completions:
         limit = self._settings.body_limit_bytes
         if (request.content_length or 0) > limit:
             raise body_too_large(limit)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise compressed_body()
         parts: list[bytes] = []
-        while data := await request.content.readany():
-            live.body_grew(len(data))
-            if live.body_bytes > limit:
-                raise body_too_large(limit)
-            if self.waiting_bytes > self._settings.waiting_body_bytes:
-                raise bodies_full()
-            parts.append(data)
+        try:
+            while data := await request.content.readany():
+                live.body_grew(len(data))
+                if live.body_bytes > limit:
+                    raise body_too_large(limit)
+                if self.waiting_bytes > self._settings.waiting_body_bytes:
+                    raise bodies_full()
+                parts.append(data)
+        except web.RequestPayloadError as error:
+            raise unreadable_body(str(error)) from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _pool_of(self, asked: Asked) -> Pool:

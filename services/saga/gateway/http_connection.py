@@ -1,7 +1,8 @@
 """One connection to an engine, and the answer that comes over it.
 
 A connection of our own instead of aiohttp's client because this is the gateway's hottest path: a piece of a stream goes
-from socket to socket in one callback, with no task woken in between (docs/adr tells what that saves).
+from socket to socket in one callback, with no task woken in between. Under full load (32 pieces a step) that took the
+gateway from 2.5 to 1.8 ms of CPU per step, NATS and all, and the mesh from 140 to 175 steps/s on two cores.
 """
 
 import asyncio

@@ -36,7 +36,11 @@ class HttpServer:
         self._completions = Completions(settings, desk, engines, tenants)
         self._since = int(time.time())
         self._runner = web.AppRunner(
-            self._app(), access_log=None, handler_cancellation=True, shutdown_timeout=CLOSE_WITHIN_S
+            self._app(),
+            access_log=None,
+            handler_cancellation=True,
+            auto_decompress=False,
+            shutdown_timeout=CLOSE_WITHIN_S,
         )
 
     @property

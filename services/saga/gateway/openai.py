@@ -138,6 +138,8 @@ def parse(api: Api, body: bytes) -> Asked:
         raise bad_json(error) from None
     except UnicodeDecodeError:
         raise ApiError(400, "The body is not valid UTF-8. Send JSON in UTF-8.", code="invalid_json") from None
+    except RecursionError:
+        raise ApiError(400, "The body is nested too deeply. Send flatter JSON.", code="invalid_json") from None
 
 
 def _chat_asked(raw: RawBody, fields: ChatFields) -> Asked:

@@ -3,21 +3,18 @@
 import os
 from typing import NoReturn
 
-from saga.contract.messages import LeaderHello
 from saga.contract.subjects import Subjects
-from saga.kernel.effects import Demoted, Promoted
 from saga.placement.config import PREFIX, PlacementSettings
 from saga.placement.policy import POLICIES
 from saga.placement.state import PlacementState
 from saga.runtime import app as runtime_app
 from saga.runtime import metrics
 from saga.runtime.app import App
-from saga.runtime.bus import Incoming
+from saga.runtime.candidate import Candidate
 from saga.runtime.clock import MonotonicClock
 from saga.runtime.config import load
 from saga.runtime.driver import Driver
 from saga.runtime.errors import StartError
-from saga.runtime.leader import Leader
 
 
 def make_state(settings: PlacementSettings, holder_id: str, subjects: Subjects, now_s: float) -> PlacementState:
@@ -39,38 +36,30 @@ async def serve(app: App) -> None:
     driver = Driver(state, bus, clock=clock)
     _watch_levels(state)
 
-    async def promoted(fence: int) -> None:
-        await driver.tell(Promoted(fence))
-
-    async def demoted() -> None:
-        await driver.tell(Demoted())
-
-    leader = Leader(bus, "placement", holder_id, on_promoted=promoted, on_demoted=demoted, cell=settings.cell)
-
-    def observe(incoming: Incoming) -> None:
-        if isinstance(incoming.message, LeaderHello) and incoming.message.service == "placement":
-            leader.observe(incoming.message.fence)
-
-    await bus.subscribe(subjects.leader_hello(), observe)
-    await driver.listen(
-        [
-            subjects.step_admitted(),
-            subjects.every_gateway(),
-            subjects.every_lease(),
-            subjects.every_step_end(),
-            subjects.gateway_word(),
-            subjects.every_sessions_released(),
+    candidate = Candidate(
+        app,
+        bus,
+        driver,
+        "placement",
+        holder_id,
+        subjects,
+        follows=[
             subjects.worker_presence(),
             subjects.every_residency(),
             subjects.resync_inbox(holder_id),
             subjects.leader_hello(),
-        ]
+        ],
+        leads_on=[
+            subjects.step_admitted(),
+            subjects.every_lease(),
+            subjects.every_step_end(),
+            subjects.gateway_word(),
+            subjects.every_sessions_released(),
+        ],
     )
-    app.spawn(driver.watch(), name="ticks")
-    app.spawn(leader.run(), name="leader")
+    await candidate.start()
     await app.stopping.wait()
-    await leader.release()
-    driver.stop()
+    await candidate.stop()
     await bus.drain()
 
 

@@ -23,7 +23,7 @@ from saga.kernel.effects import (
     Tick,
     WakeAt,
 )
-from saga.runtime.bus import Bus, Incoming
+from saga.runtime.bus import Bus, Incoming, Subscription
 from saga.runtime.clock import Clock, MonotonicClock
 from saga.runtime.log import get_logger
 
@@ -60,13 +60,17 @@ class Driver:
         self._ticks: set[asyncio.Task[None]] = set()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def listen(self, subjects: list[str]) -> None:
-        """Subscribes to each; returns when the server knows. Ticks begin."""
-        for subject in subjects:
-            await self._bus.subscribe(subject, self.hear)
-        await self._bus.barrier()
+    async def start(self, subjects: list[str]) -> None:
+        """Follows these for life; returns when the server knows. Ticks begin."""
+        await self.listen(subjects)
         self._bus.on_reconnect(self._reconnected)
         self._tick()
+
+    async def listen(self, subjects: list[str]) -> list[Subscription]:
+        """Subscribes to each; returns when the server knows."""
+        subscriptions = [await self._bus.subscribe(subject, self.hear) for subject in subjects]
+        await self._bus.barrier()
+        return subscriptions
 
     async def watch(self) -> None:
         """Raises what a tick raised: nothing limps."""

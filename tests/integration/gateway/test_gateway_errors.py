@@ -21,6 +21,8 @@ CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
         ("chat", b"", 400, None, "invalid_json"),
         ("chat", b"\xff\xfe", 400, None, "invalid_json"),
         ("chat", b'{"model":"tiny","messages":[{"role":"user","content":"\xff"}]}', 400, None, "invalid_json"),
+        ("chat", b'{"a":' * 50_000, 400, None, "invalid_json"),
+        ("chat", b'{"model":"\\ud800","messages":[]}', 400, None, "invalid_json"),
         ("chat", b"[]", 400, None, "invalid_type"),
         ("chat", {"model": "tiny"}, 400, "messages", "missing_required_parameter"),
         ("chat", {"messages": []}, 400, "model", "missing_required_parameter"),
@@ -175,3 +177,22 @@ async def test_what_nobody_foresaw_is_a_500_without_a_traceback(mesh, monkeypatc
     assert "internal_error" in text
     assert "secret" not in text
     assert mesh.server.in_flight == 0
+
+
+async def test_compressed_bodies_are_refused(mesh):
+    headers = {"Content-Encoding": "gzip"}
+    response = await mesh.client.post("/v1/completions", data=b"whatever", headers=headers)
+    assert (response.status, (await response.json())["error"]["code"]) == (415, "compressed_body")
+    assert mesh.server.in_flight == 0
+
+
+async def test_what_is_no_http_is_refused_and_harms_nobody(mesh):
+    host, port = str(mesh.client._base_url.host), mesh.client._base_url.port
+    chunked = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for raw in (b"\x00\x01\r\n\r\n", chunked + b"zz\r\nhello\r\n"):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(raw)
+        assert b" 400 " in await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+        await writer.wait_closed()
+    assert (await mesh.ask(COMPLETION)).status == 200
