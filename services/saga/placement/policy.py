@@ -38,15 +38,16 @@ class PlacementPolicy(Protocol):
 
 
 class SessionAffinity:
-    """The published baseline: a session stays where it began, and begins on the least loaded worker.
+    """The published baseline: a session stays where it began, and begins where the fewest requests are.
 
-    As SGLang's and vLLM's affinity routers: no queue before the engines, so that each engine orders its own.
+    As the affinity policies of SGLang's and vLLM's routers: load is the number of requests running or waiting there,
+    and there is no queue before the engines, so that each engine orders its own.
     """
 
     engine_queues = True
 
     def choose(self, step: StepReady, candidates: Sequence[Candidate]) -> Decision[WorkerId]:  # noqa: ARG002 - the step has no say
-        best = min(candidates, key=lambda c: (c.homed_tokens / c.kv_tokens, c.leases, c.homed_sessions, c.worker_id))
+        best = min(candidates, key=lambda c: (c.leases, c.homed_sessions, c.homed_tokens, c.worker_id))
         return Decision(best.worker_id, "least_loaded")
 
 
