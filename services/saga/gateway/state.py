@@ -158,7 +158,12 @@ class GatewayState:
             return self._try_again(record, "expired", now_s)
         record.life.advance(Move.START)
         started = StepStarted(
-            step_id=step_id, attempt=grant.attempt, lease_id=grant.lease_id, worker_id=grant.worker_id
+            step_id=step_id,
+            attempt=grant.attempt,
+            lease_id=grant.lease_id,
+            worker_id=grant.worker_id,
+            session=grant.session,
+            session_tag=grant.session_tag,
         )
         return [Publish(self._subjects.lease(grant.worker_id), started)]
 
@@ -250,6 +255,7 @@ class GatewayState:
     def _granted(self, grant: Grant, now_s: float) -> Effects:
         if self._fenced("placement", grant.fence) or self._fenced("admission", grant.admission_fence):
             return [self._returned(grant, "fenced", grant.attempt)]
+        self.leaders_heard.add("placement")
         record = self._steps.get(grant.step_id)
         if record is None:
             return [self._returned(grant, "client_gone", grant.attempt)]

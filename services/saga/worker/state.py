@@ -74,6 +74,7 @@ class WorkerState:
         self._worker_id = worker_id
         self._subjects = subjects
         self._retention = retention
+        self._lease_ttl_s = lease_ttl_s
         self._wake_s = NEVER_S
         self._deaf = False  # the bus is away
         self.presence = Presence(worker_id, engine_url)
@@ -84,7 +85,7 @@ class WorkerState:
             LeaseTaken: self._lease_taken,
             LeaseReturned: self._lease_returned,
             LeasesRenewed: self._leases_renewed,
-            StepStarted: self._step_moves,
+            StepStarted: self._step_started,
             StepProgress: self._step_moves,
             StepFinished: self._step_finished,
             StepCancelled: self._step_cancelled,
@@ -219,7 +220,17 @@ class WorkerState:
             self.leases.renew(lease_id, now_s)
         return []
 
-    def _step_moves(self, message: StepStarted | StepProgress, now_s: float) -> Effects:
+    def _step_started(self, message: StepStarted, now_s: float) -> Effects:
+        """Its LeaseTaken may have been lost; the engine opens the tag all the same."""
+        tag = message.session_tag if self._retention.tags else SessionTag("")
+        ttl_s = self._lease_ttl_s
+        lease = Lease(message.lease_id, message.step_id, message.attempt, ttl_s, message.session, tag)
+        if self.leases.take(lease, now_s):
+            return self._closings(self.tags.take(lease))
+        self.leases.renew(message.lease_id, now_s)
+        return []
+
+    def _step_moves(self, message: StepProgress, now_s: float) -> Effects:
         self.leases.progress(message.lease_id, message.step_id, message.attempt, now_s)
         return []
 

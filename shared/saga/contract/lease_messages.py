@@ -63,6 +63,8 @@ class StepStarted(Message, frozen=True, kw_only=True, gc=False):
     lease_id: LeaseId
     worker_id: WorkerId
     at: float = 0.0
+    session: SessionId = SessionId("")  # with its tag, for a worker agent that missed LeaseTaken
+    session_tag: SessionTag = SessionTag("")
 
 
 class StepProgress(Message, frozen=True, kw_only=True, gc=False):

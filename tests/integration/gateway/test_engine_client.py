@@ -1,6 +1,8 @@
 """The client to engines, against servers that answer byte by byte what a test wants."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -18,6 +20,8 @@ class Scripted:
         self.answers: list[list[bytes] | None] = []
         self.requests: list[bytes] = []
         self.connections = 0
+        self.resets = False  # how it closes
+        self.closed = asyncio.Event()
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,10 +37,14 @@ class Scripted:
                     writer.write(piece)
                     await writer.drain()
                     await asyncio.sleep(0.001)
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            if self.resets:
+                # No wait, and no goodbye: what a process leaves behind that is killed.
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.close()
+            self.closed.set()
 
 
 @pytest.fixture
@@ -70,11 +78,59 @@ async def test_connections_are_used_again(client, server):
     assert server.requests[0].endswith(b"\r\n\r\n{}")
 
 
+async def two_idle(client: EngineClient, server: Scripted) -> None:
+    """Leaves two connections in the pool."""
+    for reply in await asyncio.gather(post(client, server), post(client, server)):
+        await reply.read()
+
+
 async def test_an_idle_connection_that_closes_under_a_request_says_nothing_of_the_engine(client, server):
     server.answers = [[OK], None]
+    await two_idle(client, server)
+    assert await (await post(client, server)).read() == b"ok"
+    assert (server.connections, len(server.requests)) == (3, 4)  # a fresh one, not the other idle one
+
+
+async def test_a_reset_under_a_request_is_no_different(client, server):
+    server.answers = [[OK], None]
+    server.resets = True
     for _ in range(2):
         assert await (await post(client, server)).read() == b"ok"
     assert (server.connections, len(server.requests)) == (2, 3)
+
+
+async def test_an_engine_that_closes_the_fresh_connection_too_is_lost(client, server):
+    server.answers = [[OK], None]
+    await (await post(client, server)).read()
+    server.answers = [None]
+    with pytest.raises(EngineLostError, match="closed"):
+        await post(client, server)
+    assert (server.connections, len(server.requests)) == (2, 3)
+
+
+async def test_an_idle_connection_that_closes_within_an_answer_is_an_engine_lost(client, server):
+    server.answers = [[OK], [b"H"]]
+    await (await post(client, server)).read()
+    with pytest.raises(EngineLostError, match="closed"):
+        await post(client, server)
+    assert server.connections == 1
+
+
+async def test_the_lease_is_asked_again_before_a_request_is_written_again(client, server):
+    server.answers = [[OK], None]
+    await (await post(client, server)).read()
+    answers = iter([True, False])
+    with pytest.raises(LeaseLostError):
+        await post(client, server, lambda: next(answers))
+    assert len(server.requests) == 2
+
+
+async def test_a_connection_that_ends_while_it_waits_is_not_used(client, server):
+    server.answers = [[OK]]
+    await (await post(client, server)).read()
+    await server.closed.wait()
+    assert await (await post(client, server)).read() == b"ok"
+    assert (server.connections, len(server.requests)) == (2, 2)
 
 
 async def test_a_fresh_connection_that_closes_does(client, server):
@@ -82,6 +138,16 @@ async def test_a_fresh_connection_that_closes_does(client, server):
     with pytest.raises(EngineLostError, match="closed"):
         await post(client, server)
     assert server.connections == 1
+
+
+@pytest.mark.parametrize("resets", [False, True])
+async def test_an_engine_that_ends_each_connection_at_once_is_lost_whenever_that_is_noticed(client, server, resets):
+    server.resets = resets
+    for _ in range(50):
+        with pytest.raises(EngineLostError):
+            await post(client, server)
+        await client.abort(server.url, "rid")
+    assert server.connections == 100
 
 
 async def test_nothing_is_written_without_a_lease(client, server):
