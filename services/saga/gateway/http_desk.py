@@ -23,6 +23,7 @@ from saga.runtime.errors import BusTimeout, BusUnavailable, MessageError
 from saga.runtime.log import get_logger
 
 REQUEST_TIMEOUT_S: Final = 2.0
+SERVICES_LED: Final = ("admission", "placement")
 LEAVE_WITHIN_S: Final = 5.0  # for step ends still on their way to the stream
 log = get_logger()
 
@@ -80,7 +81,7 @@ class Desk:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = 0.0
-        self._lead_revision = 0
+        self._lead_revisions: dict[str, int] = {}
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # --- for requests ------------------------------------------------------------------------------------------
@@ -127,23 +128,24 @@ class Desk:
     async def missing(self) -> list[str]:
         """What this gateway lacks to serve; empty: nothing."""
         missing = [] if self._bus.connected else ["nats"]
-        if "admission" not in self.state.leaders_heard and not await self._admission_leads():
-            missing.append("admission leader")
+        missing += [f"{service} leader" for service in SERVICES_LED if not await self._leads(service)]
         if not any(pool.healthy for pool in self.pools().values()):
             missing.append("healthy worker")
         return missing
 
-    async def _admission_leads(self) -> bool:
-        """Whether the leader's lease in KV is being renewed: a gateway that came later has heard no hello."""
+    async def _leads(self, service: str) -> bool:
+        """Whether a leader was heard, or its lease in KV is being renewed: a late gateway has heard no hello."""
+        if service in self.state.leaders_heard:
+            return True
         try:
-            entry = await (await self._bus.kv(self._leaders)).get("admission")
+            entry = await (await self._bus.kv(self._leaders)).get(service)
         except BusUnavailable:
             return False
         if entry is None:
             return False
-        before, self._lead_revision = self._lead_revision, entry.revision
+        before, self._lead_revisions[service] = self._lead_revisions.get(service, 0), entry.revision
         if before and entry.revision > before:
-            self.state.leaders_heard.add("admission")
+            self.state.leaders_heard.add(service)
             return True
         return False
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from saga.gateway.http_connection import Connection, EngineLostError, Reply
+from saga.gateway.http_connection import Connection, EngineLostError, Reply, UnansweredError
 
 # SGLang's uvicorn closes idle connections after 5 s: let go of ours first, so that none is reused while it closes.
 IDLE_S: Final = 4.0
@@ -65,9 +65,8 @@ class _Engine:
     def put(self, connection: Connection) -> None:
         """A connection that is free again."""
         now_s = connection.idle_since_s = time.monotonic()
-        connection.pooled = True
         self.idle.append(connection)
-        while now_s - self.idle[0].idle_since_s >= IDLE_S or not self.idle[0].usable:
+        while self.idle and (now_s - self.idle[0].idle_since_s >= IDLE_S or not self.idle[0].usable):
             self.idle.popleft().discard()
 
     def close(self) -> None:
@@ -88,24 +87,27 @@ class EngineClient:
         """The engine's answer, its head read and its body not. Raises EngineLostError, LeaseLostError."""
         engine = self._engine(engine_url)
         head = engine.request_head(path, len(body))
-        while True:
-            connection = engine.take(time.monotonic()) or await self._connect(engine)
-            if not departure.may_leave():
-                engine.put(connection)
-                raise LeaseLostError
-            reply = connection.send(head, body)
-            departure.left_s = departure.left_s or time.monotonic()
-            try:
-                await reply.headed()
-            except EngineLostError:
-                # An idle connection that the engine closed just now says nothing about the engine: try the next.
-                if not connection.pooled or reply.begun:
-                    raise
-            except BaseException:
-                reply.close()
-                raise
-            else:
-                return reply
+        idle = engine.take(time.monotonic())
+        if idle is not None:
+            # Closed by the engine just as we wrote: that says nothing about the engine, and another idle one is as old.
+            with contextlib.suppress(UnansweredError):
+                return await self._ask(engine, idle, head, body, departure)
+        return await self._ask(engine, await self._connect(engine), head, body, departure)
+
+    async def _ask(
+        self, engine: _Engine, connection: Connection, head: bytes, body: bytes, departure: Departure
+    ) -> Reply:
+        if not departure.may_leave():
+            engine.put(connection)
+            raise LeaseLostError
+        reply = connection.send(head, body)
+        departure.left_s = departure.left_s or time.monotonic()
+        try:
+            await reply.headed()
+        except BaseException:
+            reply.close()
+            raise
+        return reply
 
     async def abort(self, engine_url: str, rid: str) -> None:
         """Tells the engine to drop a request; the worker agent does it again when the lease ends."""

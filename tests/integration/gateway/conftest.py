@@ -61,6 +61,7 @@ class FakeEngine:
         self.abort_after: int | None = None
         self.die_with = b""
         self.refuse: tuple[int, bytes] | None = None
+        self.raw = b""  # goes out as it is, in place of an answer
         self.hang_after: int | None = None
         self.tool: str | None = None
         self.flood = 0
@@ -100,6 +101,10 @@ class FakeEngine:
 
     async def answer(self, request: web.Request, body: dict[str, Any], prompt: str, api: str) -> web.StreamResponse:
         self.bodies.append(body)
+        if self.raw:
+            assert request.transport is not None
+            request.transport.write(self.raw)
+            await asyncio.sleep(60)
         if self.refuse is not None:
             return web.Response(status=self.refuse[0], body=self.refuse[1], content_type="application/json")
         text = prompt

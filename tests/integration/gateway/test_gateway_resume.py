@@ -2,7 +2,9 @@
 
 import asyncio
 
+import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from saga.contract.messages import LeaseReturned, WorkerLeaving
 from saga.contract.subjects import Subjects
@@ -150,6 +152,32 @@ async def test_an_engine_that_is_not_there_is_left_for_another(mesh, status):
     response = await mesh.ask({**COMPLETION, "stream": False})
     assert response.status == 200
     assert response.headers["X-Saga-Worker"] == "w1"
+
+
+@pytest.mark.parametrize(
+    ("raw", "sent"),
+    [
+        (b"SSH-2.0-x\r\n", 0),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n", 0),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\nnot a size\r\n", 1),
+    ],
+)
+async def test_an_engine_that_talks_nonsense_is_left_with_a_line_in_the_log(mesh, raw, sent):
+    expected = await undisturbed(mesh, COMPLETION, "completions")
+    if sent:
+        choice = {"index": 0, "text": expected[:sent], "finish_reason": None}
+        event = b"data: " + msgspec.json.encode({"id": "x", "created": 1, "choices": [choice]}) + b"\n\n"
+        raw %= (len(event) + 10, event + b'data: {"id')  # whole events go out, half of one does not
+    mesh.engines[0].raw = raw
+    with capture_logs() as lines:
+        data = await (await mesh.ask(COMPLETION)).read()
+    assert mesh.text_of(data) == expected
+    assert mesh.engines[1].bodies[0]["max_tokens"] == 12 - sent
+    lost = [line for line in lines if line["event"] == "engine.lost"]
+    assert len(lost) == 1
+    assert (lost[0]["worker"], lost[0]["attempt"]) == ("w0", 0)
+    assert "no valid answer" in lost[0]["why"]
+    assert all("exc_info" not in line for line in lines)
 
 
 async def test_a_silent_engine_whose_worker_says_it_died_is_left(mesh):

@@ -1,6 +1,7 @@
 """Answers fed to a connection as a socket would: cut anywhere they read alike; a broken one is an engine lost."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from saga.gateway.framing import MAX_HEAD_BYTES
 from saga.gateway.http_connection import Connection, EngineLostError, Reply, UnansweredError
+from saga.gateway.http_engine import _Engine
 
 KNOWN = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -273,6 +275,17 @@ def test_nothing_is_sent_over_a_connection_that_has_gone():
         closing.ask()
 
 
+def test_a_pool_takes_no_connection_that_has_gone():
+    pool = _Engine("http://localhost")
+    first, gone = Line(), Line()
+    gone.connection.connection_lost(None)
+    pool.put(gone.connection)
+    assert pool.take(time.monotonic()) is None
+    pool.put(first.connection)
+    pool.put(gone.connection)
+    assert pool.take(time.monotonic()) is first.connection
+
+
 def test_closing_an_answer_early_closes_its_connection_and_a_whole_one_leaves_it():
     line = Line()
     line.ask().close()
@@ -336,7 +349,8 @@ async def test_a_slow_sink_stops_the_reading():
 
 
 @pytest.mark.timeout(10)
-async def test_an_engine_lost_behind_a_slow_sink_is_lost():
+@pytest.mark.parametrize("noticed", ["before the pump knows", "while it waits for the sink"])
+async def test_an_engine_lost_behind_a_slow_sink_is_lost(noticed):
     """The pump must not look again for what will never come: that would stop the whole loop."""
     line = Line()
     reply = line.ask()
@@ -345,6 +359,8 @@ async def test_an_engine_lost_behind_a_slow_sink_is_lost():
     await asyncio.sleep(0)
     slow = True
     line.hear(CHUNKED + b"1\r\na\r\n")
+    while noticed == "while it waits for the sink" and line.transport.reading:
+        await asyncio.sleep(0)
     line.connection.connection_lost(None)
     with pytest.raises(EngineLostError, match="early"):
         await pumping
