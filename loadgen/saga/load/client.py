@@ -201,6 +201,8 @@ async def _read_stream(content: aiohttp.StreamReader, answer: StepAnswer, on_fir
         rest = lines.pop()
         for line in lines:
             if not line.startswith(b"data:"):
+                if line.startswith(b": X-Saga-"):
+                    _take_comment(line.decode(errors="replace"), answer)
                 continue  # a blank line, or a comment that keeps proxies alive
             payload = line[5:].strip()
             if payload == b"[DONE]":
@@ -215,6 +217,18 @@ async def _read_stream(content: aiohttp.StreamReader, answer: StepAnswer, on_fir
                 parts.append(chunk.choices[0].text)
             _take_rest(chunk, answer)
     answer.error = answer.error or "the stream ended before [DONE]"
+
+
+def _take_comment(line: str, answer: StepAnswer) -> None:
+    """A step that waited long gets its headers before its grant, and what they lack as comments after it."""
+    name, _, value = line[2:].partition(": ")
+    match name:
+        case "X-Saga-Waited":
+            answer.waited = value.strip()
+        case "X-Saga-Worker":
+            answer.worker = value.strip()
+        case "X-Saga-Control-Ms":
+            answer.control_ms = _number(value)
 
 
 def _take_rest(chunk: _Chunk, answer: StepAnswer) -> None:

@@ -218,6 +218,9 @@ class Exchange:
             if relay.lost:
                 raise EngineLostError(relay.lost)
 
+        if self._client.begun and run.attempt == 0:  # too late for headers: the stream began while the step waited
+            for name, value in self._headers().items():
+                await self._client.write(sse.comment(f"{name}: {value}"))
         while not self._client.begun and (piece := await reply.some()):
             data = relay.take(piece)
             if data:

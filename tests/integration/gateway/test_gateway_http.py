@@ -119,6 +119,8 @@ async def test_a_waiting_stream_shows_signs_of_life_and_then_its_answer(start):
     await mesh.leaders.grant(mesh.leaders.steps[0])
     data = await response.read()
     assert len(mesh.text_of(data)) == 12
+    assert b"\n: X-Saga-Worker: " in data  # what its headers could not say yet
+    assert b"\n: X-Saga-Waited: " in data
 
 
 async def test_a_client_that_leaves_ends_its_step_here_and_at_the_engine(mesh):

@@ -48,6 +48,14 @@ async def test_a_step_as_sent_and_as_read(gateway):
     assert answer.sent_s <= answer.first_s <= answer.last_s
 
 
+async def test_what_came_too_late_for_headers_is_read_from_comments(gateway):
+    said = b": waiting\n\n: X-Saga-Worker: w3\n\n: X-Saga-Waited: inactive\n\n: X-Saga-Control-Ms: 9.5\n\n"
+    end = b'data: {"choices":[{"text":"abcab"}]}\n\ndata: [DONE]\n\n'
+    gateway.script = [scripted(said, end)]
+    answer, _ = await complete(gateway)
+    assert (answer.worker, answer.waited, answer.control_ms) == ("w3", "inactive", 9.5)
+
+
 async def test_optional_headers_are_left_out(gateway):
     await complete(gateway)
     ((headers, _),) = gateway.requests
