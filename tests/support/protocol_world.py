@@ -40,8 +40,18 @@ LEASE_S = 1.2  # of a leader
 class Faults:
     """How bad the network is. Probabilities are per delivery."""
 
-    def __init__(self, lose: float = 0.0, double: float = 0.0, late: float = 0.0, latest_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        lose: float = 0.0,
+        double: float = 0.0,
+        late: float = 0.0,
+        latest_s: float = 0.0,
+        *,
+        swallow: type[Message] | None = None,
+    ) -> None:
+        """`swallow`: no message of this kind arrives at all."""
         self.lose, self.double, self.late, self.latest_s = lose, double, late, latest_s
+        self.swallow = swallow
 
 
 class Party:
@@ -209,6 +219,8 @@ class World:
             self.at(self.now_s + 0.5, lambda: self._append(sender, subject, message) if sender.alive else None)
 
     def _deliver(self, party: Party, message: Message, asker: Party | None = None) -> None:
+        if self.faults.swallow is not None and isinstance(message, self.faults.swallow):
+            return
         copies = 0 if self.rng.random() < self.faults.lose else 1
         copies += self.rng.random() < self.faults.double
         payload = encode(message)

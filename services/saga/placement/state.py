@@ -140,7 +140,8 @@ class PlacementState:
             step.named_s = now_s
             if step.life.state is not StepState.ADMITTED and admitted.step.attempt == step.attempt:
                 return []
-            if step.lease is not None:  # a later attempt: its gateway has given this lease up
+            if step.lease is not None:  # a later attempt: its gateway has given this lease up, and its word is lost
+                self._presence.suspect(step.lease.worker_id, now_s)
                 self.board.free_lease(step.lease.lease_id)
             if step.life.may(Move.RETURN):
                 step.life.advance(Move.RETURN)
@@ -262,6 +263,7 @@ class PlacementState:
             step.named_s = now_s
             if waiting.attempt > step.attempt and step.lease is not None:  # its LeaseReturned was lost
                 step.attempt = waiting.attempt
+                self._presence.suspect(step.lease.worker_id, now_s)
                 effects += self._freed(step.lease.lease_id, now_s)
         for running in beat.running:
             if running.lease_id in self.board.leases and running.step_id in self.board.steps:

@@ -5,6 +5,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from protocol_world import Faults, World
 
+from saga.contract.ids import WorkerId
+from saga.contract.messages import MESSAGE_TYPES, WorkerHello
+
 DEATHS = ("admission", "placement", "engine", "gateway")
 
 
@@ -69,6 +72,22 @@ def test_an_engines_death_moves_its_steps_elsewhere():
     w.run_until(103.5)
     busy = max(w.engines, key=lambda i: len(w.engines[i].running))
     w.kill_engine(busy)
+
+    settle_and_check(w)
+
+    assert set(w.ended.values()) == {"finished"}
+
+
+@pytest.mark.parametrize("kind", [k for k in MESSAGE_TYPES if k is not WorkerHello], ids=lambda kind: kind.__name__)
+def test_any_kind_of_message_may_be_lost_for_a_while_in_which_leaders_and_engines_die(kind):
+    w = World(4, Faults(swallow=kind))
+    w.run_until(102.0)
+    for number in range(40):
+        w.at(102.0 + 0.2 * number, lambda n=number: w.submit(n, f"g{n % 2}"))
+    w.at(103.0, lambda: w.kill_leader("placement"))
+    w.at(104.0, lambda: w.kill_engine(WorkerId("w0")))
+    w.at(105.0, lambda: w.kill_leader("admission"))
+    w.run_until(111.0)
 
     settle_and_check(w)
 

@@ -1,0 +1,132 @@
+import ast
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+import saga.sim as sim_package
+from saga.contract.ids import WorkerId
+from saga.sim.bench import SimSettings, as_json, bench_sim
+from saga.sim.runner import KV_BOUND, RunSpec, Simulation, simulate
+from saga.sim.systems import SYSTEMS
+
+SPEC = RunSpec("webarena", "saga", "small", 42, pressure=0.6, workers=2, tasks=12)
+
+
+def settled() -> Simulation:
+    """A run, and a second more: the last messages have arrived."""
+    simulation = Simulation(SPEC)
+    simulation.run()
+    simulation.agenda.stopped = False
+    simulation.agenda.run(simulation.agenda.now_s + 1.0)
+    return simulation
+
+
+@pytest.mark.parametrize("system", [*SYSTEMS, KV_BOUND])
+def test_each_system_drains_with_its_invariants_intact(system: str):
+    record = simulate(
+        RunSpec("webarena", system, "small", 42, pressure=0.5, workers=2, tasks=12), check=system != KV_BOUND
+    )
+    assert record.failures == 0
+    assert record.conversations == 12
+    assert record.steps > 12
+    assert record.ended_s > 0
+
+
+def test_nothing_is_left_when_a_run_has_drained():
+    simulation = settled()
+    world = simulation.world
+    assert len(world.gateway.core._steps) == 0
+    assert world.placement.core.board.leases == {}
+    assert world.admission.core.roster.workflows == {}
+    assert all(engine.core.idle for engine in world.engines.values())
+
+
+def test_the_index_agrees_with_the_engines():
+    simulation = settled()
+    for worker_id, engine in simulation.world.engines.items():
+        held = simulation.world.placement.core.board.index.pages_on(WorkerId(worker_id))
+        assert held == engine.core.pool.tree.pages
+
+
+def test_the_same_seed_gives_the_same_bytes_in_any_process():
+    """String hashes differ between the two: no order may depend on them."""
+    code = (
+        "import sys; from saga.sim.bench import *\n"
+        "s = SimSettings('webarena', systems=('prefix-aware', 'saga'), workers=2, pressures=(1.2,), tasks=14)\n"
+        "sys.stdout.buffer.write(as_json(bench_sim(s, lambda *_: None)))\n"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1]
+    assert outputs[0].startswith(b'{\n  "runs"')
+
+
+def test_another_seed_is_another_run():
+    other = RunSpec("webarena", "saga", "small", 123, pressure=0.6, workers=2, tasks=12)
+    assert simulate(SPEC) != simulate(other)
+
+
+def test_processes_do_not_change_the_report():
+    settings = SimSettings(workload="webarena", systems=("saga",), workers=2, pressures=(0.3,), tasks=6)
+    alone = as_json(bench_sim(settings, _silent))
+    together = as_json(
+        bench_sim(
+            SimSettings(workload="webarena", systems=("saga",), workers=2, pressures=(0.3,), tasks=6, jobs=2), _silent
+        )
+    )
+    assert alone == together
+
+
+def _silent(*_: object) -> None:
+    """Nobody watches."""
+
+
+def test_all_systems_work_on_the_same_tasks():
+    first = simulate(SPEC)
+    second = simulate(RunSpec("webarena", "round-robin", "small", 42, pressure=0.6, workers=2, tasks=12))
+    assert [(t.number, t.turn) for t in first.measured] == [(t.number, t.turn) for t in second.measured]
+    assert first.steps == second.steps
+
+
+def test_the_kv_bound_misses_nothing_and_is_never_slower():
+    specs = {
+        system: RunSpec("webarena", system, "small", 42, pressure=1.6, workers=1, tasks=40)
+        for system in (KV_BOUND, "session-affinity")
+    }
+    bound, squeezed = simulate(specs[KV_BOUND]), simulate(specs["session-affinity"])
+    assert bound.regenerated_tokens == 0
+    assert squeezed.regenerated_tokens > 0
+    bound_s = sum(task.tct_s for task in bound.measured)
+    assert bound_s < sum(task.tct_s for task in squeezed.measured)
+
+
+def test_what_cannot_drain_ends_at_the_horizon_and_counts_as_failed():
+    record = simulate(RunSpec("swe-bench", "saga", "small", 42, pressure=0.6, workers=2, tasks=12, horizon_s=30.0))
+    assert record.failures == 12
+    assert record.ended_s <= 30.0
+
+
+def test_open_loop_arrivals_that_outrun_the_cluster_are_unstable():
+    slow = simulate(RunSpec("webarena", "saga", "small", 42, per_min=1.0, workers=1, tasks=24))
+    fast = simulate(RunSpec("webarena", "saga", "small", 42, per_min=600.0, workers=1, tasks=24))
+    assert not slow.unstable
+    assert fast.unstable
+    assert fast.failures == 0
+
+
+def test_the_laboratory_runs_cores_not_shells():
+    """As .importlinter says, and for shells that it cannot name by pattern."""
+    root = Path(sim_package.__path__[0])
+    for path in root.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("saga."):
+                last = node.module.rpartition(".")[2]
+                assert not any(fnmatchcase(last, shell) for shell in ("service", "http_*", "zmq_*", "__main__"))
+                assert not node.module.startswith("saga.runtime")
