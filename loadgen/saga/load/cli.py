@@ -28,6 +28,9 @@ from saga.load.settings import (
     BenchSettings,
 )
 from saga.load.trace import TraceError
+from saga.sim import cli as sim
+from saga.sim.clusters import ClusterError
+from saga.sim.systems import UnknownSystemError
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -38,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
     flags = _parser().parse_args(argv)
     out, errors = Console(soft_wrap=False), Console(stderr=True)
     try:
+        if flags.kind == "sim":
+            return sim.run(flags, out, errors)
         settings = settings_from(flags, os.environ)
         if flags.demo and settings.workload == SWE_BENCH and flags.workload is None:
             wanted = os.environ.get("SAGA_SESSIONS", DEFAULT_SESSIONS)
@@ -46,11 +51,19 @@ def main(argv: Sequence[str]) -> int:
                 "Its contexts are short, so KV is not scarce and the systems differ little."
             )
         return uvloop.run(bench_live(settings, out, errors))
-    except (StartError, GatewayError, PlanError, TraceError, UnknownProfileError) as error:
+    except (
+        StartError,
+        GatewayError,
+        PlanError,
+        TraceError,
+        UnknownProfileError,
+        ClusterError,
+        UnknownSystemError,
+    ) as error:
         print(f"saga bench: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        print("saga bench: interrupted, its mesh is stopped", file=sys.stderr)
+        print("saga bench: interrupted; a mesh that it started is stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
@@ -74,8 +87,10 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Benc
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="saga bench", description="Benchmarks against running processes.")
-    live = parser.add_subparsers(dest="kind", required=True, metavar="KIND").add_parser(
+    parser = argparse.ArgumentParser(prog="saga bench", description="Benchmarks, in real time or in virtual time.")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    sim.add_parser(kinds)
+    live = kinds.add_parser(
         "live",
         help="replay agent sessions in real time",
         description="Replay agent sessions over HTTP on one system after another and compare task completion times.",

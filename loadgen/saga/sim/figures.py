@@ -1,0 +1,163 @@
+"""From records of runs to the figures of the report: percentiles, slowdown against the KV bound, ratios with intervals.
+
+Pure arithmetic. The shapes are those of the JSON, stable: keys are only ever added. Called by `bench`.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import permutations
+from statistics import median
+
+from msgspec import Struct
+
+from saga.load.figures import quantiles
+from saga.sim.runner import RunRecord, RunSpec
+
+SLO_SLOWDOWN = 1.5
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; the last stands for all above.
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+class Spread(Struct, frozen=True):
+    """Of task completion times, seconds."""
+
+    mean: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Tail(Struct, frozen=True):
+    """Median and P99."""
+
+    p50: float | None
+    p99: float | None
+
+
+class Run(Struct, frozen=True):
+    """One system, cluster, seed and load. None: not measured (yet): `useful_kv_share` waits for its sampling."""
+
+    workload: str
+    system: str
+    cluster: str
+    seed: int
+    pressure: float | None
+    load: float | None
+    host_tier: str
+    peak_tasks_per_min: float | None
+    tct_s: Spread
+    slowdown: Tail
+    slo_attainment: float | None
+    hit_rate: float | None
+    regenerated_tokens: int
+    useful_kv_share: float | None
+    tasks_per_min: float
+    ttft_s: Tail
+    kv_bound_ratio: float | None
+    unstable: bool
+    failures: int
+    users: int | None
+    tasks_measured: int
+    steps: int
+    retractions: int
+    refusals: int
+    dropped_sessions: int
+    virtual_s: float
+
+
+class Ratio(Struct, frozen=True):
+    """`tct_ratio`: mean TCT of the baseline over that of the system, median over seeds; above 1: it is faster."""
+
+    workload: str
+    system: str
+    baseline: str
+    cluster: str
+    pressure: float | None
+    load: float | None
+    host_tier: str
+    tct_ratio: float | None
+    ci95: tuple[float, float] | None
+
+
+class Report(Struct, frozen=True):
+    """The whole file."""
+
+    runs: tuple[Run, ...]
+    ratios: tuple[Ratio, ...]
+
+
+def figures(
+    spec: RunSpec, record: RunRecord, bound: RunRecord, *, load: float | None, peak_tasks_per_min: float | None
+) -> Run:
+    """The figures of one run, against the KV-bound run of the same tasks and arrivals."""
+    tct = quantiles([task.tct_s for task in record.measured])
+    bound_tct_s = {(task.number, task.turn): task.tct_s for task in bound.measured}
+    slowdowns = [
+        task.tct_s / bound_tct_s[task.number, task.turn]
+        for task in record.measured
+        if bound_tct_s.get((task.number, task.turn), 0.0) > 0
+    ]
+    slow = quantiles(slowdowns)
+    bound_mean_s = quantiles(list(bound_tct_s.values())).mean
+    ttft = quantiles(record.ttft_s)
+    expected = len(bound_tct_s) or len(record.measured)
+    return Run(
+        workload=spec.workload,
+        system=spec.system,
+        cluster=spec.cluster,
+        seed=spec.seed,
+        pressure=spec.pressure,
+        load=load,
+        host_tier="off",
+        peak_tasks_per_min=peak_tasks_per_min,
+        tct_s=Spread(tct.mean, tct.p50, tct.p95, tct.p99),
+        slowdown=Tail(slow.p50, slow.p99),
+        # A task that never ended met no objective.
+        slo_attainment=sum(s <= SLO_SLOWDOWN for s in slowdowns) / expected if expected else None,
+        hit_rate=record.cached_tokens / record.prompt_tokens if record.prompt_tokens else None,
+        regenerated_tokens=record.regenerated_tokens,
+        useful_kv_share=None,
+        tasks_per_min=record.tasks_per_min,
+        ttft_s=Tail(ttft.p50, ttft.p99),
+        kv_bound_ratio=tct.mean / bound_mean_s if tct.mean is not None and bound_mean_s else None,
+        unstable=record.unstable,
+        failures=record.failures,
+        users=record.users or None,
+        tasks_measured=len(record.measured),
+        steps=record.steps,
+        retractions=record.retractions,
+        refusals=record.refusals,
+        dropped_sessions=record.dropped_sessions,
+        virtual_s=record.ended_s,
+    )
+
+
+def ratios(runs: Sequence[Run]) -> tuple[Ratio, ...]:
+    """One for each ordered pair of systems under the same conditions, in the order in which these first appear."""
+    conditions: dict[tuple[str, str, float | None, float | None, str], dict[str, dict[int, Run]]] = {}
+    for run in runs:
+        condition = (run.workload, run.cluster, run.pressure, run.load, run.host_tier)
+        conditions.setdefault(condition, {}).setdefault(run.system, {})[run.seed] = run
+    found = []
+    for (workload, cluster, pressure, load, host_tier), systems in conditions.items():
+        for baseline, system in permutations(systems, 2):
+            value, ci95 = paired_ratio(systems[baseline], systems[system])
+            found.append(Ratio(workload, system, baseline, cluster, pressure, load, host_tier, value, ci95))
+    return tuple(found)
+
+
+def paired_ratio(baseline: dict[int, Run], system: dict[int, Run]) -> tuple[float | None, tuple[float, float] | None]:
+    """(median over seeds, Student's 95 % interval of the mean log ratio), by seed; None where a run is unstable."""
+    values = []
+    for seed, run in system.items():
+        other = baseline.get(seed)
+        if other is None or run.unstable or other.unstable or not run.tct_s.mean or not other.tct_s.mean:
+            return None, None
+        values.append(other.tct_s.mean / run.tct_s.mean)
+    if len(values) < 2:
+        return median(values), None
+    logs = [math.log(value) for value in values]
+    mean = sum(logs) / len(logs)
+    variance = sum((log - mean) ** 2 for log in logs) / (len(logs) - 1)
+    half = T95[min(len(logs) - 2, len(T95) - 1)] * math.sqrt(variance / len(logs))
+    return median(values), (math.exp(mean - half), math.exp(mean + half))

@@ -1,0 +1,220 @@
+"""The mesh in virtual time: the cores of the live services, joined by a network with constant delays.
+
+One gateway, one leading admission, one leading placement, one graph, and an agent with an engine for each worker. A
+message reaches its followers by a table from subjects to parties; nothing is encoded. What clients do is `clients`.
+"""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from msgspec import Struct
+
+from saga.admission.state import AdmissionState
+from saga.contract.ids import GatewayId, WorkerId
+from saga.contract.messages import Forecast, LeasesRenewed, Message
+from saga.contract.subjects import Subjects
+from saga.engine.profile import Profile
+from saga.gateway.events import Reject, Run, SendChain
+from saga.gateway.state import GatewayState
+from saga.graph.forecast import Saga as SagaForecast
+from saga.graph.state import GraphState
+from saga.kernel.effects import Answer, Append, Forget, Log, Persist, Promoted, Publish, Received, Request, Tick, WakeAt
+from saga.placement.state import PlacementState
+from saga.sim.agenda import Agenda
+from saga.sim.engines import EngineHost
+from saga.sim.party import Party
+from saga.sim.systems import System
+from saga.worker.events import AbortRequest, Attached, CheckEngine, CloseTag, LoadSeen
+from saga.worker.state import WorkerState
+
+CELL = "sim"
+GATEWAY = GatewayId("g0")
+LEASE_TTL_S = 6.0  # as the agents' default
+POLL_S = 5.0  # agents look at their engine; live twice a second, but nobody decides by what they see yet
+# Those who follow a subject and have no use for this message of it: not telling them is the same, and cheaper.
+DEAF: dict[type[Message], tuple[str, ...]] = {LeasesRenewed: ("admission", "placement")}
+
+
+class Delays(Struct, frozen=True):
+    """One-way times in seconds. Assumed, not yet measured on the live mesh; the KV bound has none."""
+
+    message_s: float = 0.0003  # a message over NATS with its handling
+    engine_s: float = 0.0005  # a request or an answer over HTTP
+
+
+NO_DELAYS = Delays(0.0, 0.0)
+
+
+class World:
+    """All parties but the clients. `on_run`, `on_reject`, `on_chain`: what the gateway's core asks of its shell."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        system: System,
+        profile: Profile,
+        workers: int,
+        seed: int,
+        *,
+        weights: dict[str, float],
+        delays: Delays,
+    ) -> None:
+        self.agenda = agenda
+        self.delays = delays
+        self.on_run: Callable[[Run], None] = _nobody
+        self.on_reject: Callable[[Reject], None] = _nobody
+        self.on_chain: Callable[[SendChain], None] = _nobody
+        self._subjects = subjects = Subjects(CELL)
+        self._system = system
+        self._routes: dict[tuple[str, type[Message]], tuple[Party, ...]] = {}
+        self._acts: dict[type, Callable[[Party, Any], None]] = {
+            WakeAt: Party.wake_at,
+            Publish: self._publish,
+            Append: self._publish,
+            Request: self._publish,
+            Answer: self._answer,
+            Run: lambda _, effect: self.on_run(effect),
+            Reject: lambda _, effect: self.on_reject(effect),
+            SendChain: lambda _, effect: self.on_chain(effect),
+            CloseTag: self._close_tag,
+            AbortRequest: self._abort,
+            Log: _ignore,
+            Persist: _ignore,
+            Forget: _ignore,
+            CheckEngine: _ignore,
+        }
+        self.gateway = self._party("gateway", GatewayState(GATEWAY, subjects))
+        admission = AdmissionState(subjects, system.active_set(profile, workers))
+        for tenant, weight in weights.items():
+            admission.book.fair.set_weight(tenant, weight)  # type: ignore[arg-type] # tenants are plain strings here
+        self.admission = self._party("admission", admission)
+        placement = PlacementState("p0", subjects, system.placement(), lookahead=1)
+        self.placement = self._party("placement", placement)
+        self.graph = self._party("graph", GraphState(subjects, SagaForecast()))
+        self.workers: dict[WorkerId, Party] = {}
+        self.engines: dict[WorkerId, EngineHost] = {}
+        for number in range(workers):
+            self._add_worker(WorkerId(f"w{number}"), profile, seed)
+        if system.shared_kv:
+            first, *others = self.engines.values()
+            for engine in others:
+                engine.share_kv(first)
+        self._lead()
+
+    # --- building ----------------------------------------------------------------------------------------------
+
+    def _party(self, name: str, core: Any) -> Party:  # noqa: ANN401 - each core has its own events
+        return Party(name, core, self.agenda, self._acts)
+
+    def _add_worker(self, worker_id: WorkerId, profile: Profile, seed: int) -> None:
+        core = WorkerState(
+            worker_id,
+            f"sim://{worker_id}",
+            self._subjects,
+            self._system.retention(),
+            Random(f"{seed}/{worker_id}"),
+            lease_ttl_s=LEASE_TTL_S,
+        )
+        party = self.workers[worker_id] = self._party(worker_id, core)
+        self.engines[worker_id] = EngineHost(
+            self.agenda, profile, party, session_tags=self._system.retention().tags, delay_s=self.delays.engine_s
+        )
+
+    def _lead(self) -> None:
+        for party in (self.gateway, self.admission, self.placement, self.graph):
+            party.tell(Tick())
+        self.admission.tell(Promoted(1))
+        self.placement.tell(Promoted(1))
+        for worker_id, party in self.workers.items():
+            party.tell(Attached(self.engines[worker_id].facts, 1))
+            self.agenda.after(POLL_S, self._poll, worker_id)
+
+    def _poll(self, worker_id: WorkerId) -> None:
+        engine = self.engines[worker_id].core
+        seen = LoadSeen(engine.running, engine.waiting, engine.pool.used_tokens)
+        self.workers[worker_id].tell(seen)
+        self.agenda.after(POLL_S, self._poll, worker_id)
+
+    # --- the network -------------------------------------------------------------------------------------------
+
+    def publish(self, publish: Publish) -> None:
+        """Send a message: it arrives after the delay, at each follower of its subject in turn."""
+        self._publish(self.gateway, publish)
+
+    def _publish(self, _: Party, effect: Publish | Append | Request) -> None:
+        self.agenda.after(self.delays.message_s, self._deliver, (effect.subject, effect.message))
+
+    def _deliver(self, post: tuple[str, Message]) -> None:
+        subject, message = post
+        route = (subject, type(message))
+        parties = self._routes.get(route)
+        if parties is None:
+            deaf = DEAF.get(type(message), ())
+            parties = tuple(party for party in self._followers(subject) if party.name not in deaf)
+            self._routes[route] = parties
+        received = Received(message)
+        for party in parties:
+            party.tell(received)
+        if type(message) is Forecast:
+            self._system.hear(message)
+
+    def _followers(self, subject: str) -> tuple[Party, ...]:
+        """As the live services subscribe; see `docs/evaluation.md`."""
+        kind, _, rest = subject.removeprefix(f"saga.{CELL}.").partition(".")
+        last = WorkerId(rest.rpartition(".")[2])
+        here = (self.workers[last],) if last in self.workers else ()
+        match kind, rest:
+            case "admission", "ready":
+                return (self.admission, self.graph)
+            case "admission", _:
+                return (self.admission,)
+            case "placement", _:
+                return (self.placement,)
+            case "gateway", _:
+                return (self.gateway, self.admission)
+            case "lease", _:
+                return (*here, self.admission, self.placement)
+            case "step", _:
+                return (*here, self.admission, self.placement, self.graph)
+            case "leaders", "hello":
+                return (self.gateway, self.admission, self.placement)
+            case ("leaders", _) | ("worker", "presence"):
+                return (self.admission, self.placement)
+            case "worker", _:
+                return (*here, self.placement)
+            case "forecast", _:
+                return (*here, self.admission)
+            case "residency", _ if rest.startswith("resync"):
+                return here
+            case "residency", _:
+                return (self.placement,)
+            case _:
+                raise AssertionError(f"nobody follows {subject}")
+
+    def _answer(self, _: Party, effect: Answer) -> None:
+        self.agenda.after(self.delays.message_s, self.gateway.tell, Received(effect.message))
+
+    # --- agents and engines ------------------------------------------------------------------------------------
+
+    def _close_tag(self, party: Party, effect: CloseTag) -> None:
+        self.agenda.after(self.delays.engine_s, self.engines[WorkerId(party.name)].close_tag, effect.tag)
+
+    def _abort(self, party: Party, effect: AbortRequest) -> None:
+        self.agenda.after(self.delays.engine_s, self.engines[WorkerId(party.name)].abort, effect.rid)
+
+    def check(self) -> None:
+        """Assert the invariants of every core."""
+        for party in (self.gateway, self.admission, self.placement, self.graph, *self.workers.values()):
+            party.core.check()
+        if not self._system.shared_kv:
+            for engine in self.engines.values():
+                engine.core.check()
+
+
+def _ignore(_party: Party, _effect: object) -> None:
+    """Logs, rows of tables in KV and looks at an engine that cannot die say nothing here."""
+
+
+def _nobody(effect: object) -> None:
+    raise AssertionError(f"no client is there for {effect}")
