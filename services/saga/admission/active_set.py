@@ -34,7 +34,9 @@ class ActiveSet:
         for root in sorted(pool.active - chosen):
             effects += self._pause(self._roster.workflows[root])
         # Who runs stays active until its step boundary, and an active workflow's steps are never held back.
-        for root in sorted(chosen | pool.active, key=lambda root: self._roster.workflows[root].age_key):
+        if only is not None and only.active:
+            effects += self.activate(only)
+        for root in sorted(chosen - pool.active, key=lambda root: self._roster.workflows[root].age_key):
             effects += self.activate(self._roster.workflows[root])
         return effects
 

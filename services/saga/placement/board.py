@@ -25,6 +25,7 @@ class Board:
         self.workers: dict[WorkerId, Worker] = {}
         self.steps: dict[StepId, Step] = {}
         self.leases: dict[LeaseId, Lease] = {}
+        self._leases_by_step: dict[StepId, list[LeaseId]] = {}
         self.sessions: OrderedDict[SessionId, Session] = OrderedDict()
         self.at_home: dict[WorkerId, TagQueue] = {}
         self.homeless: dict[PoolId, TagQueue] = {}
@@ -74,6 +75,7 @@ class Board:
     def add_lease(self, lease: Lease) -> None:
         """A slot is reserved."""
         self.leases[lease.lease_id] = lease
+        self._leases_by_step.setdefault(lease.step_id, []).append(lease.lease_id)
         worker = self.workers.get(lease.worker_id)
         if worker is not None:
             worker.leases[lease.lease_id] = lease
@@ -83,6 +85,10 @@ class Board:
         lease = self.leases.pop(lease_id, None)
         if lease is None:
             return None
+        siblings = self._leases_by_step[lease.step_id]
+        siblings.remove(lease_id)
+        if not siblings:
+            del self._leases_by_step[lease.step_id]
         worker = self.workers.get(lease.worker_id)
         if worker is not None:
             worker.leases.pop(lease_id, None)
@@ -93,7 +99,7 @@ class Board:
 
     def leases_of(self, step_id: StepId) -> list[Lease]:
         """All leases given out for a step; more than one after a grant was lost or late."""
-        return [lease for lease in self.leases.values() if lease.step_id == step_id]
+        return [self.leases[lease_id] for lease_id in self._leases_by_step.get(step_id, ())]
 
     def forget_step(self, step_id: StepId, *, silent: bool) -> None:
         """The step is over. `silent`: nobody said so, nobody named it; its gateway may yet turn up with it."""
@@ -185,6 +191,8 @@ class Board:
             waits = sum(step.engine_s for step in self.steps.values() if step.queued_at == worker_id)
             assert abs(worker.queued_engine_s - waits) < 1e-6
             assert worker.homed_tokens == sum(s.context_tokens for s in homed)
+        by_step = {(lease.step_id, lease.lease_id) for lease in self.leases.values()}
+        assert by_step == {(step_id, i) for step_id, ids in self._leases_by_step.items() for i in ids}
         queued = 0
         for step_id, step in self.steps.items():
             assert step.life.live, f"{step_id} is over and still here"
