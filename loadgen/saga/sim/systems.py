@@ -70,7 +70,7 @@ class StaticCap:
     def __init__(self, workflows: int) -> None:
         self._workflows = workflows
 
-    def fits(self, claim_tokens: int, kv_tokens: int) -> bool:  # noqa: ARG002 - counts workflows, not tokens
+    def fits(self, expected_tokens: int, kv_tokens: int) -> bool:  # noqa: ARG002 - counts workflows, not tokens
         return False
 
     def active(self, oldest_first: Iterable[Claimant], kv_tokens: int) -> set[RootId]:  # noqa: ARG002 - the same
@@ -100,8 +100,8 @@ class ShortestFirst:
             self._first_s += 0.05 * (forecast.remaining_engine_s - self._first_s)
         self._left_s[forecast.root] = forecast.remaining_engine_s
 
-    def fits(self, claim_tokens: int, kv_tokens: int) -> bool:
-        return claim_tokens <= int(kv_tokens * self.KV_SHARE)
+    def fits(self, expected_tokens: int, kv_tokens: int) -> bool:
+        return expected_tokens <= int(kv_tokens * self.KV_SHARE)
 
     def active(self, oldest_first: Iterable[Claimant], kv_tokens: int) -> set[RootId]:
         left_tokens = int(kv_tokens * self.KV_SHARE)

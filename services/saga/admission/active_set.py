@@ -1,6 +1,6 @@
 """The active set at work: who joins, who is paused at a step boundary, whose KV is released. Called by `state.py`."""
 
-from saga.admission.policy import ActiveSetPolicy, Claimant
+from saga.admission.policy import ActiveSetPolicy
 from saga.admission.records import Session, Workflow
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
@@ -26,10 +26,9 @@ class ActiveSet:
         """Recompute the pool's active set. `only`: the one workflow that may have become a claimant."""
         pool = self._roster.pool(pool_id)
         outside = len(pool.claims) - len(pool.active) - (only is not None and not only.active)
-        if outside <= 0 and self._policy.fits(pool.total_claim_tokens, pool.kv_tokens):
+        if outside <= 0 and self._policy.fits(pool.expected_tokens, pool.kv_tokens):
             return self.activate(only) if only is not None else []
-        claimants = (Claimant(w.root, tokens, w.running()) for w, tokens in self._roster.oldest_first(pool))
-        chosen = self._policy.active(claimants, pool.kv_tokens)
+        chosen = self._policy.active(self._roster.claimants(pool), pool.kv_tokens)
         effects: Effects = []
         for root in sorted(pool.active - chosen):
             effects += self._pause(self._roster.workflows[root])

@@ -17,6 +17,7 @@ class Session(msgspec.Struct, gc=False):
     home: WorkerId = NO_WORKER
     context_tokens: int = 0  # prompt and output of its last step
     live_steps: int = 0
+    growth_tokens: int = 0  # forecast: mean over its remaining steps of what its context will have grown by
     dormant_at_s: float = 0.0  # when its gap becomes longer than nine in ten; monotonic
 
 
@@ -27,6 +28,7 @@ class Workflow:
         "active",
         "deadline_s",
         "final",
+        "foretold",
         "last_sign_s",
         "pool",
         "root",
@@ -45,6 +47,7 @@ class Workflow:
         self.deadline_s = step.deadline_s  # after submission; 0: none
         self.active = False
         self.final = False
+        self.foretold = False  # a forecast has come
         self.served_s = 0.0  # modelled engine-seconds
         self.last_sign_s = submitted_s
         self.sessions: dict[SessionId, Session] = {}
@@ -56,7 +59,7 @@ class Workflow:
         workflow = cls.__new__(cls)
         workflow.root, workflow.tenant, workflow.pool = saved.root, saved.tenant, saved.pool
         workflow.submitted_s, workflow.deadline_s = submitted_s, saved.deadline_s
-        workflow.active = workflow.final = False
+        workflow.active = workflow.final = workflow.foretold = False
         workflow.served_s = saved.served_s
         workflow.last_sign_s = now_s
         workflow.steps = {}
@@ -88,6 +91,10 @@ class Workflow:
             if not s.live_steps and s.dormant_at_s > now_s and s.session not in waited_for
         )
         return tokens + sum(step.claim_tokens for step in self.steps.values())
+
+    def growth_tokens(self) -> int:
+        """KV that its sessions are forecast to need beyond their claims."""
+        return sum(session.growth_tokens for session in self.sessions.values())
 
 
 class Step:

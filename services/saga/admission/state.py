@@ -57,6 +57,7 @@ UNNAMED_S = 5.0  # a step that no beat names for so long is aborted
 ASK_AGAIN_S = 0.5  # of a waiting step that a beat names and nobody sent: it may still be on its way
 WORKER_SILENT_S = 3.0
 IDLE_CLOSE_S = 3_600.0  # a workflow without a sign of life is closed
+NEWCOMER_WEIGHT = 0.05  # of one workflow in the moving mean of what newcomers will need
 DEFAULT_GAP_P90_S = 30.0  # of a session whose gaps nobody has learnt yet
 
 Effects = list[Effect]
@@ -239,8 +240,18 @@ class AdmissionState:
     def _forecast(self, forecast: Forecast, now_s: float) -> Effects:
         workflow = self.roster.workflows.get(forecast.root)
         session = workflow.sessions.get(forecast.session) if workflow else None
-        if workflow is None or session is None or session.live_steps:
+        if workflow is None or session is None:
             return []
+        pool = self.roster.pool(workflow.pool)
+        growth_tokens = forecast.new_tokens * forecast.remaining_steps / 2 if forecast.samples else 0.0
+        session.growth_tokens = int(min(growth_tokens, max(0, pool.context_tokens - session.context_tokens)))
+        if forecast.samples and not workflow.foretold:
+            workflow.foretold = True
+            expected_tokens = session.context_tokens + session.growth_tokens
+            weight = NEWCOMER_WEIGHT if pool.newcomer_tokens else 1.0
+            pool.newcomer_tokens += weight * (expected_tokens - pool.newcomer_tokens)
+        if session.live_steps:
+            return []  # it is back already: this gap is history
         session.dormant_at_s = now_s + forecast.gap_p90_s
         heappush(self._dormancy, (session.dormant_at_s, forecast.root))
         return []
