@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
+from saga.admission.needs import Tokens
 from saga.admission.policy import ActiveSetPolicy, Claimant, Everybody, OldestThatFit
 from saga.contract.ids import RootId, WorkerId
 from saga.contract.messages import Forecast, StepReady
@@ -70,7 +71,7 @@ class StaticCap:
     def __init__(self, workflows: int) -> None:
         self._workflows = workflows
 
-    def fits(self, expected_tokens: int, kv_tokens: int) -> bool:  # noqa: ARG002 - counts workflows, not tokens
+    def fits(self, needs_tokens: Tokens, kv_tokens: int) -> bool:  # noqa: ARG002 - counts workflows, not tokens
         return False
 
     def active(self, oldest_first: Iterable[Claimant], kv_tokens: int) -> set[RootId]:  # noqa: ARG002 - the same
@@ -100,18 +101,18 @@ class ShortestFirst:
             self._first_s += 0.05 * (forecast.remaining_engine_s - self._first_s)
         self._left_s[forecast.root] = forecast.remaining_engine_s
 
-    def fits(self, expected_tokens: int, kv_tokens: int) -> bool:
-        return expected_tokens <= int(kv_tokens * self.KV_SHARE)
+    def fits(self, needs_tokens: Tokens, kv_tokens: int) -> bool:
+        return needs_tokens[0] <= int(kv_tokens * self.KV_SHARE)
 
     def active(self, oldest_first: Iterable[Claimant], kv_tokens: int) -> set[RootId]:
         left_tokens = int(kv_tokens * self.KV_SHARE)
         chosen: set[RootId] = set()
         order = sorted(oldest_first, key=lambda c: self._left_s.get(c.root, self._first_s))
         for claimant in order:
-            if chosen and claimant.claim_tokens > left_tokens:
+            if chosen and claimant.needs_tokens[0] > left_tokens:
                 break
             chosen.add(claimant.root)
-            left_tokens -= claimant.claim_tokens
+            left_tokens -= claimant.needs_tokens[0]
         return chosen
 
 

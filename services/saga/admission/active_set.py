@@ -25,8 +25,8 @@ class ActiveSet:
     def choose(self, pool_id: PoolId, only: Workflow | None = None) -> Effects:
         """Recompute the pool's active set. `only`: the one workflow that may have become a claimant."""
         pool = self._roster.pool(pool_id)
-        outside = len(pool.claims) - len(pool.active) - (only is not None and not only.active)
-        if outside <= 0 and self._policy.fits(pool.expected_tokens, pool.kv_tokens):
+        outside = len(pool.needs) - len(pool.active) - (only is not None and not only.active)
+        if outside <= 0 and self._policy.fits(pool.together_tokens, pool.kv_tokens):
             return self.activate(only) if only is not None else []
         chosen = self._policy.active(self._roster.claimants(pool), pool.kv_tokens)
         effects: Effects = []

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from saga.admission.needs import NO_GROWTH, Tokens, plus
 from saga.contract.ids import RootId
 
 
@@ -15,8 +16,7 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A workflow that has a step or is in a gap that should end soon."""
 
     root: RootId
-    claim_tokens: int  # KV it needs now
-    growth_tokens: int = 0  # that it is forecast to need beyond that, on average over the rest of its life
+    needs_tokens: Tokens  # KV it needs now and is forecast to need at each horizon
     active: bool = False  # it is in the set already
     active_after: int = 0  # younger claimants that are in the set already: when 0, no need to look on for them
 
@@ -24,8 +24,8 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class ActiveSetPolicy(Protocol):
     """Chooses the active workflows of a pool."""
 
-    def fits(self, expected_tokens: int, kv_tokens: int) -> bool:
-        """Whether claimants that need so much together, growth included, may all be active: asked first, as cheap."""
+    def fits(self, needs_tokens: Tokens, kv_tokens: int) -> bool:
+        """Whether claimants that need so much together, at each horizon, may all be active: asked first, as cheap."""
         ...
 
     def active(self, oldest_first: Iterable[Claimant], kv_tokens: int) -> set[RootId]:
@@ -36,7 +36,7 @@ class ActiveSetPolicy(Protocol):
 class Everybody:
     """The baseline: whoever comes may run. Under pressure they evict each other's KV."""
 
-    def fits(self, expected_tokens: int, kv_tokens: int) -> bool:  # noqa: ARG002 - no limit
+    def fits(self, needs_tokens: Tokens, kv_tokens: int) -> bool:  # noqa: ARG002 - no limit
         return True
 
     def active(self, oldest_first: Iterable[Claimant], kv_tokens: int) -> set[RootId]:  # noqa: ARG002 - no limit
@@ -46,30 +46,32 @@ class Everybody:
 class OldestThatFit:
     """The default: oldest first until the KV is spoken for, so that those who run keep their cache and finish.
 
-    A workflow joins if what all of the set are forecast to need fits; once in, it stays while what they need now fits.
-    The two bounds differ because a pause costs a prefill of the whole context at the return. Stops at the first that
-    may not join instead of skipping it: a large workflow waits, but is not overtaken.
+    A workflow joins if what the set is forecast to need together fits at every horizon; once in, it stays while what
+    they need now fits. The two bounds differ because a pause costs a prefill of the whole context at the return. Stops
+    at the first that may not join instead of skipping it: a large workflow waits, but is not overtaken.
     """
 
     def __init__(self, join_share: float = 0.95, keep_share: float = 1.0) -> None:
         self._join_share = join_share  # of the KV capacity
         self._keep_share = keep_share
 
-    def fits(self, expected_tokens: int, kv_tokens: int) -> bool:
-        return expected_tokens <= int(kv_tokens * self._join_share)
+    def fits(self, needs_tokens: Tokens, kv_tokens: int) -> bool:
+        return max(needs_tokens) <= int(kv_tokens * self._join_share)
 
     def active(self, oldest_first: Iterable[Claimant], kv_tokens: int) -> set[RootId]:
         may_join, left_now = int(kv_tokens * self._join_share), int(kv_tokens * self._keep_share)
         chosen: set[RootId] = set()
+        together = NO_GROWTH
         open_to_join = True
         for claimant in oldest_first:
-            expected_tokens = claimant.claim_tokens + claimant.growth_tokens
-            stays = claimant.active and claimant.claim_tokens <= left_now
-            joins = open_to_join and expected_tokens <= may_join and claimant.claim_tokens <= left_now
+            now_tokens = claimant.needs_tokens[0]
+            with_it = plus(together, claimant.needs_tokens)
+            stays = claimant.active and now_tokens <= left_now
+            joins = open_to_join and max(with_it) <= may_join and now_tokens <= left_now
             if stays or joins or not chosen:
                 chosen.add(claimant.root)
-                may_join -= expected_tokens
-                left_now -= claimant.claim_tokens
+                together = with_it
+                left_now -= now_tokens
             elif not claimant.active:
                 open_to_join = False
             if not open_to_join and not claimant.active_after:

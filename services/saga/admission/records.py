@@ -2,6 +2,7 @@
 
 import msgspec
 
+from saga.admission.needs import NO_GROWTH, Tokens, plus
 from saga.contract.ids import NO_WORKER, GatewayId, PoolId, RootId, SessionId, StepId, TenantId, WorkerId
 from saga.contract.messages import StepReady, Tag, WaitCause
 from saga.kernel.steps import StepLife, StepState
@@ -17,7 +18,7 @@ class Session(msgspec.Struct, gc=False):
     home: WorkerId = NO_WORKER
     context_tokens: int = 0  # prompt and output of its last step
     live_steps: int = 0
-    growth_tokens: int = 0  # forecast: mean over its remaining steps of what its context will have grown by
+    growth_tokens: Tokens = NO_GROWTH  # forecast change of its context, by horizon
     dormant_at_s: float = 0.0  # when its gap becomes longer than nine in ten; monotonic
 
 
@@ -92,9 +93,13 @@ class Workflow:
         )
         return tokens + sum(step.claim_tokens for step in self.steps.values())
 
-    def growth_tokens(self) -> int:
-        """KV that its sessions are forecast to need beyond their claims."""
-        return sum(session.growth_tokens for session in self.sessions.values())
+    def needs_tokens(self, now_s: float) -> Tokens:
+        """KV that it needs now, and is forecast to need, by horizon."""
+        claim_tokens = self.claim_tokens(now_s)
+        needs = (claim_tokens,) * len(NO_GROWTH)
+        for session in self.sessions.values():
+            needs = plus(needs, session.growth_tokens)
+        return (claim_tokens, *(max(0, tokens) for tokens in needs[1:]))
 
 
 class Step:

@@ -3,11 +3,14 @@
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
+from saga.admission.needs import NO_GROWTH, Tokens, minus, plus
 from saga.admission.policy import Claimant
-from saga.admission.records import Workflow
+from saga.admission.records import Session, Workflow
 from saga.contract.ids import PoolId, RootId, WorkerId
 from saga.contract.messages import CostModel, WorkerHello
 from saga.kernel.steps import StepState
+
+NEWCOMER_WEIGHT = 0.05  # of one workflow in the moving mean of what newcomers will need
 
 
 class Pool:
@@ -16,12 +19,11 @@ class Pool:
     __slots__ = (
         "active",
         "by_age",
-        "claims",
         "cost",
-        "expected_tokens",
-        "growths",
         "mean_output_tokens",
+        "needs",
         "newcomer_tokens",
+        "together_tokens",
         "workers",
     )
 
@@ -30,16 +32,21 @@ class Pool:
         self.cost = CostModel()
         self.mean_output_tokens = 256.0  # of its steps; a moving mean
         self.by_age: list[tuple[float, RootId]] = []  # claimants, oldest first
-        self.claims: dict[RootId, int] = {}  # tokens, of each claimant
-        self.growths: dict[RootId, int] = {}  # tokens beyond its claim, forecast, of each claimant
-        self.expected_tokens = 0  # all claims and growths
-        self.newcomer_tokens = 0.0  # claim and growth of a workflow after its first step; a moving mean
+        self.needs: dict[RootId, Tokens] = {}  # of each claimant
+        self.together_tokens = NO_GROWTH  # needs of all claimants
+        self.newcomer_tokens: tuple[float, ...] = ()  # needs of a workflow after its first step; a moving mean
         self.active: set[RootId] = set()
 
     @property
     def kv_tokens(self) -> int:
         """KV capacity of the workers that serve."""
         return sum(hello.kv_tokens for hello in self.workers.values())
+
+    def learn_newcomer(self, session: Session) -> None:
+        """A workflow's first forecast: what newcomers are to be expected to need."""
+        needs = [session.context_tokens + change for change in session.growth_tokens]
+        means = self.newcomer_tokens or needs
+        self.newcomer_tokens = tuple(m + NEWCOMER_WEIGHT * (n - m) for m, n in zip(means, needs, strict=True))
 
     @property
     def context_tokens(self) -> int:
@@ -68,21 +75,22 @@ class Roster:
     def claim(self, workflow: Workflow, now_s: float) -> None:
         """Count what the workflow needs now. A dormant one needs nothing: it is no claimant and not active."""
         pool = self.pool(workflow.pool)
-        known = pool.claims.get(workflow.root)
         if workflow.dormant(now_s):
             self._leave(pool, workflow)
             return
-        claim_tokens = workflow.claim_tokens(now_s)
-        growth_tokens = workflow.growth_tokens()
-        if not workflow.foretold:  # nobody knows this one yet: it will be like others
-            growth_tokens = max(0, int(pool.newcomer_tokens) - claim_tokens)
+        needs = workflow.needs_tokens(now_s)
+        if not workflow.foretold and pool.newcomer_tokens:  # nobody knows this one yet: it will be like others
+            needs = (
+                needs[0],
+                *(max(n, int(mean)) for n, mean in zip(needs[1:], pool.newcomer_tokens[1:], strict=True)),
+            )
+        known = pool.needs.get(workflow.root)
         if known is None:
             insort(pool.by_age, workflow.age_key)
         else:
-            pool.expected_tokens -= known + pool.growths[workflow.root]
-        pool.claims[workflow.root] = claim_tokens
-        pool.growths[workflow.root] = growth_tokens
-        pool.expected_tokens += claim_tokens + growth_tokens
+            pool.together_tokens = minus(pool.together_tokens, known)
+        pool.needs[workflow.root] = needs
+        pool.together_tokens = plus(pool.together_tokens, needs)
 
     def remove(self, workflow: Workflow) -> None:
         """The workflow is over."""
@@ -92,9 +100,9 @@ class Roster:
     def _leave(self, pool: Pool, workflow: Workflow) -> None:
         workflow.active = False
         pool.active.discard(workflow.root)
-        known = pool.claims.pop(workflow.root, None)
+        known = pool.needs.pop(workflow.root, None)
         if known is not None:
-            pool.expected_tokens -= known + pool.growths.pop(workflow.root)
+            pool.together_tokens = minus(pool.together_tokens, known)
             del pool.by_age[bisect_left(pool.by_age, workflow.age_key)]
 
     def claimants(self, pool: Pool) -> Iterator[Claimant]:
@@ -105,8 +113,7 @@ class Roster:
             active_after -= active
             yield Claimant(
                 root=root,
-                claim_tokens=pool.claims[root],
-                growth_tokens=pool.growths[root],
+                needs_tokens=pool.needs[root],
                 active=active,
                 active_after=active_after,
             )
@@ -115,10 +122,12 @@ class Roster:
         """Assert what must hold between workflows and pools."""
         for pool in self.pools.values():
             assert pool.by_age == sorted(pool.by_age)
-            assert {root for _, root in pool.by_age} == set(pool.claims)
-            assert set(pool.growths) == set(pool.claims)
-            assert pool.expected_tokens == sum(pool.claims.values()) + sum(pool.growths.values())
-            assert pool.active <= set(pool.claims), "who is active has a claim"
+            assert {root for _, root in pool.by_age} == set(pool.needs)
+            together = NO_GROWTH
+            for needs in pool.needs.values():
+                together = plus(together, needs)
+            assert pool.together_tokens == together
+            assert pool.active <= set(pool.needs), "who is active has a claim"
         for root, workflow in self.workflows.items():
             assert workflow.active == (root in self.pools[workflow.pool].active)
             for session in workflow.sessions.values():

@@ -2,7 +2,7 @@
 
 Leader and standbys run the same core on the same messages; only a leader speaks. It knows no bus, clock or event
 loop: `service.py` and the simulator both drive it. The books are in `roster.py`, what a step costs and is told is in
-`steps.py`, the active set in `policy.py`, tags in `fairness.py`.
+`stepbook.py`, who is refused in `door.py`, the active set in `policy.py`, tags in `fairness.py`.
 """
 
 from heapq import heappop, heappush
@@ -10,6 +10,8 @@ from heapq import heappop, heappush
 import msgspec
 
 from saga.admission.active_set import ActiveSet
+from saga.admission.door import refusal_of
+from saga.admission.needs import growth
 from saga.admission.policy import ActiveSetPolicy
 from saga.admission.records import Session, Step, Workflow, load
 from saga.admission.roster import Roster
@@ -25,7 +27,6 @@ from saga.contract.messages import (
     LeaseReturned,
     LeaseTaken,
     Message,
-    Refused,
     ResendSteps,
     StepCancelled,
     StepClaim,
@@ -57,7 +58,6 @@ UNNAMED_S = 5.0  # a step that no beat names for so long is aborted
 ASK_AGAIN_S = 0.5  # of a waiting step that a beat names and nobody sent: it may still be on its way
 WORKER_SILENT_S = 3.0
 IDLE_CLOSE_S = 3_600.0  # a workflow without a sign of life is closed
-NEWCOMER_WEIGHT = 0.05  # of one workflow in the moving mean of what newcomers will need
 DEFAULT_GAP_P90_S = 30.0  # of a session whose gaps nobody has learnt yet
 
 Effects = list[Effect]
@@ -174,7 +174,7 @@ class AdmissionState:
             return [accepted]
         if ready.step_id in self.book.steps:
             return [accepted, *self.book.repeated(ready, now_s)]
-        refusal = self._refusal(ready)
+        refusal = refusal_of(ready, self.roster, self.book, self._max_waiting_steps)
         if refusal is not None:
             return [Answer(refusal)]
         workflow = self.roster.workflows.get(ready.root)
@@ -189,21 +189,6 @@ class AdmissionState:
         if step.life.state is StepState.WAITING:
             step.wait_cause = "inactive"
         return effects
-
-    def _refusal(self, ready: StepReady) -> Refused | None:
-        pool = self.roster.pools.get(ready.pool)
-        served = {name for name, pool in self.roster.pools.items() if pool.workers}
-        if served and ready.pool not in served and (pool is None or not pool.by_age):
-            known = ", ".join(sorted(served))
-            return self.book.refused(ready, "unknown_model", f"no worker serves {ready.pool!r}; served: {known}", 0.0)
-        largest = pool.largest_kv_tokens if pool else 0
-        if largest and ready.prompt_tokens > largest:
-            detail = f"the prompt has {ready.prompt_tokens} tokens; the largest worker holds {largest}"
-            return self.book.refused(ready, "too_large", detail, 0.0)
-        if self.book.waiting >= self._max_waiting_steps:
-            detail = f"{self.book.waiting} steps wait for their workflow's turn; the limit is {self._max_waiting_steps}"
-            return self.book.refused(ready, "too_many_waiting", detail, 5.0)
-        return None
 
     def _taken(self, taken: LeaseTaken, now_s: float) -> Effects:
         self.book.running(taken, now_s)
@@ -243,13 +228,10 @@ class AdmissionState:
         if workflow is None or session is None:
             return []
         pool = self.roster.pool(workflow.pool)
-        growth_tokens = forecast.new_tokens * forecast.remaining_steps / 2 if forecast.samples else 0.0
-        session.growth_tokens = int(min(growth_tokens, max(0, pool.context_tokens - session.context_tokens)))
+        session.growth_tokens = growth(forecast, session.context_tokens, pool.context_tokens)
         if forecast.samples and not workflow.foretold:
             workflow.foretold = True
-            expected_tokens = session.context_tokens + session.growth_tokens
-            weight = NEWCOMER_WEIGHT if pool.newcomer_tokens else 1.0
-            pool.newcomer_tokens += weight * (expected_tokens - pool.newcomer_tokens)
+            pool.learn_newcomer(session)
         if session.live_steps:
             return []  # it is back already: this gap is history
         session.dormant_at_s = now_s + forecast.gap_p90_s
@@ -366,7 +348,7 @@ class AdmissionState:
             workflow = self.roster.workflows.get(heappop(self._dormancy)[1])
             if (
                 workflow is not None
-                and workflow.root in self.roster.pool(workflow.pool).claims
+                and workflow.root in self.roster.pool(workflow.pool).needs
                 and workflow.dormant(now_s)
             ):
                 self.roster.claim(workflow, now_s)

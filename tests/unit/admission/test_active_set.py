@@ -123,12 +123,12 @@ def test_a_parent_that_waits_for_its_children_claims_nothing():
     story.admitted(ready(1, "root"))
     story.take(1, "root")
     story.finish(1, "root")
-    before = story.core.roster.pool(POOL).expected_tokens
+    before = story.core.roster.pool(POOL).together_tokens[0]
 
     story.hear(ready(2, "root", session=SessionId("child"), parent=SessionId("root"), prompt_tokens=500))
 
     assert before == 3_100
-    assert story.core.roster.pool(POOL).expected_tokens == 600
+    assert story.core.roster.pool(POOL).together_tokens[0] == 600
 
 
 def test_the_baseline_admits_everybody():

@@ -1,0 +1,33 @@
+"""How much KV a workflow will need, now and some steps ahead, so that a set of them can be checked for its peak.
+
+A young set grows together and peaks later; in a mixed one, those that end make room for those that grow. Which of the
+two a set is shows in the sum over its members at several horizons, not in a reserve for each.
+"""
+
+from saga.contract.messages import Forecast
+
+HORIZONS = (0, 4, 8, 16, 32, 64)  # steps ahead
+Tokens = tuple[int, ...]  # one per horizon
+NO_GROWTH: Tokens = (0,) * len(HORIZONS)
+
+
+def growth(forecast: Forecast, context_tokens: int, longest_tokens: int) -> Tokens:
+    """Expected change of a session's context by each horizon: it grows by a mean per step, up to the longest context
+    of the pool, or ends, with the same chance at each step. What nobody has learnt yet does not change."""
+    if not forecast.samples:
+        return NO_GROWTH
+    goes_on = 1.0 - 1.0 / max(1.0, forecast.remaining_steps)
+    return tuple(
+        int(min(context_tokens + steps * forecast.new_tokens, longest_tokens) * goes_on**steps) - context_tokens
+        for steps in HORIZONS
+    )
+
+
+def plus(first: Tokens, second: Tokens) -> Tokens:
+    """Horizon by horizon."""
+    return tuple(a + b for a, b in zip(first, second, strict=True))
+
+
+def minus(first: Tokens, second: Tokens) -> Tokens:
+    """Horizon by horizon."""
+    return tuple(a - b for a, b in zip(first, second, strict=True))

@@ -1,0 +1,88 @@
+"""How far a set of workflows can grow, and who may therefore join it."""
+
+import pytest
+
+from saga.admission.needs import HORIZONS, NO_GROWTH, growth, minus, plus
+from saga.admission.policy import Claimant, OldestThatFit
+from saga.contract.ids import RootId, SessionId, StepId, WorkerId
+from saga.contract.messages import Forecast
+
+KV = 10_000
+
+
+def forecast(new_tokens: float, remaining_steps: float, samples: int = 10) -> Forecast:
+    return Forecast(
+        root=RootId("r"),
+        session=SessionId("s"),
+        step_id=StepId("x"),
+        worker_id=WorkerId("w"),
+        returns=0.9,
+        gap_p50_s=1.0,
+        gap_p90_s=2.0,
+        gap_p95_s=3.0,
+        gap_p99_s=9.0,
+        new_tokens=new_tokens,
+        remaining_steps=remaining_steps,
+        remaining_engine_s=1.0,
+        samples=samples,
+    )
+
+
+def claimant(name: str, *needs: int, active: bool = False, active_after: int = 0) -> Claimant:
+    padded = (*needs, *(needs[-1:] * (len(HORIZONS) - len(needs))))
+    return Claimant(root=RootId(name), needs_tokens=padded, active=active, active_after=active_after)
+
+
+def test_a_long_workflow_grows_and_a_short_one_makes_room():
+    long, short = growth(forecast(500, 50), 2_000, 100_000), growth(forecast(500, 1), 2_000, 100_000)
+
+    assert long[0] == short[0] == 0
+    assert long[2] > 1_500
+    assert short[1] == -2_000  # it will have ended
+
+
+def test_a_context_grows_no_longer_than_the_pool_takes():
+    assert max(growth(forecast(10_000, 1_000), 2_000, 8_000)) <= 6_000
+
+
+def test_what_nobody_has_learnt_does_not_change():
+    assert growth(forecast(500, 50, samples=0), 2_000, 100_000) == NO_GROWTH
+
+
+def test_sums_go_horizon_by_horizon():
+    assert minus(plus((1, 2, 3, 4, 5, 6), (1,) * 6), (1,) * 6) == (1, 2, 3, 4, 5, 6)
+
+
+def test_a_young_set_is_closed_before_it_is_full():
+    young = [claimant("a", 2_000, 4_000), claimant("b", 2_000, 4_000), claimant("c", 2_000, 4_000)]
+
+    assert OldestThatFit().active(young, KV) == {"a", "b"}
+
+
+def test_one_that_ends_makes_room_for_one_that_grows():
+    mixed = [claimant("ends", 5_000, 0), claimant("grows", 4_000, 8_000)]
+
+    assert OldestThatFit().active(mixed, KV) == {"ends", "grows"}
+
+
+def test_who_is_in_stays_while_what_is_needed_now_fits():
+    grown = [claimant("a", 5_000, 9_000, active=True, active_after=1), claimant("b", 4_900, 9_000, active=True)]
+
+    assert OldestThatFit().active(grown, KV) == {"a", "b"}
+
+
+def test_the_youngest_is_paused_when_even_the_present_does_not_fit():
+    grown = [claimant("a", 6_000, active=True, active_after=1), claimant("b", 6_000, active=True)]
+
+    assert OldestThatFit().active(grown, KV) == {"a"}
+
+
+def test_a_newcomer_does_not_pass_one_that_may_not_join():
+    waiting = [claimant("a", 5_000), claimant("large", 6_000), claimant("small", 100)]
+
+    assert OldestThatFit().active(waiting, KV) == {"a"}
+
+
+@pytest.mark.parametrize("needs", [(50_000,), (100, 50_000)])
+def test_the_oldest_is_always_in(needs):
+    assert OldestThatFit().active([claimant("huge", *needs)], KV) == {"huge"}
