@@ -145,14 +145,23 @@ class NatsKeyValue:
             self._bucket = await self._now(jetstream.key_value(self._name))
 
     async def _scan(self) -> dict[str, Entry]:
-        """One pass over the bucket through a consumer of its own."""
+        """One pass over the bucket through a consumer of its own.
+
+        Ends with the entry that has none after it. The watcher's own mark for that, a None, is no use: it is put ahead
+        of entries that were delivered before it asked how many are still to come.
+        """
         found: dict[str, Entry] = {}
-        watcher = await self._bucket.watchall(ignore_deletes=True)
+        if (await self._bucket.status()).values == 0:
+            return found
+        watcher = await self._bucket.watchall()
         try:
             async for entry in watcher:
                 if entry is None:
+                    continue
+                if entry.operation is None:  # neither deleted nor purged
+                    found[entry.key] = Entry(entry.value or b"", entry.revision)
+                if entry.delta == 0:
                     break
-                found[entry.key] = Entry(entry.value or b"", entry.revision)
         finally:
             with contextlib.suppress(nats.errors.Error):
                 await watcher.stop()  # type: ignore[no-untyped-call]
