@@ -210,12 +210,10 @@ class PlacementState:
         current = step is not None and step.lease is not None and step.lease.lease_id == returned.lease_id
         if lease is not None:
             self.board.free_lease(returned.lease_id)
-        if step is not None and current and returned.next_attempt >= step.attempt:
-            step.attempt = returned.next_attempt
-            step.wait_cause = "retry"
-            step.life.advance(Move.RETURN)
-            effects += self._dispatch.start_or_queue(returned.step_id, self._dispatch.home_of(step), now_s)
-        elif step is not None and current:
+        if step is not None and current:
+            if returned.next_attempt >= step.attempt:
+                step.attempt = returned.next_attempt
+                step.wait_cause = "retry"
             step.life.advance(Move.RETURN)
             effects += self._dispatch.start_or_queue(returned.step_id, self._dispatch.home_of(step), now_s)
         return effects + self._dispatch.serve(returned.worker_id, now_s)
