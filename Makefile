@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 UP_ARGS ?=
+JOBS ?= 2
 CODE := shared services loadgen tests bench
 
-.PHONY: help demo test check up bench format clean
+.PHONY: help demo test check up bench bench-quick bench-paper bench-ablation bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv: $(STAMP) ## Install the `saga` command and all that the tests need
 
@@ -34,6 +35,18 @@ check: $(STAMP) ## Lint, formatting, types and the rules on who imports whom
 
 up: $(STAMP) ## Start a whole mesh on this machine (UP_ARGS="--workers 4 --speed 10")
 	$(BIN)/saga up $(UP_ARGS)
+
+bench-quick: $(STAMP) ## Compare three systems in virtual time, within two minutes
+	$(BIN)/saga bench suite quick --jobs $(JOBS) --json bench-quick.json --html bench-quick.html
+
+bench-paper: $(STAMP) ## The published workloads, all systems, three seeds (within 40 minutes; goes on when interrupted)
+	$(BIN)/saga bench suite paper --jobs $(JOBS) --keep .saga/runs --json bench-paper.json --html bench-paper.html
+
+bench-ablation: $(STAMP) ## The same with one part of saga taken out at a time
+	$(BIN)/saga bench suite ablation --jobs $(JOBS) --keep .saga/runs --json bench-ablation.json --html bench-ablation.html
+
+bench-report: $(STAMP) ## All that docs/evaluation.md shows (hours; goes on when interrupted)
+	$(BIN)/saga bench suite report --jobs $(JOBS) --keep .saga/runs --json bench-report.json --html bench-report.html
 
 bench: $(STAMP) ## Measure what the README states (bench/*.py)
 	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

@@ -23,7 +23,7 @@ from saga.contract.messages import (
     WorkerLeaving,
 )
 from saga.contract.subjects import Subjects
-from saga.engine.config import EngineSettings
+from saga.engine.config import EngineConfig
 from saga.engine.http_server import serving
 from saga.kv.pages import hash_pages
 from saga.kv.residency import ResidencyIndex, page_words
@@ -188,7 +188,7 @@ async def listener(broker):
 
 
 def settings(**changes):
-    return EngineSettings(page_tokens=PAGE_TOKENS, model_name="m", **{"speed": 50.0, **changes})
+    return EngineConfig(page_tokens=PAGE_TOKENS, model_name="m", **{"speed": 50.0, **changes})
 
 
 async def test_claims_equal_the_cache_under_pressure(broker, listener, tmp_path, until):

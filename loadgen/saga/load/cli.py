@@ -29,8 +29,13 @@ from saga.load.settings import (
 )
 from saga.load.trace import TraceError
 from saga.sim import cli as sim
+from saga.sim.cache import cli as cache
+from saga.sim.cache.bench import CacheError
 from saga.sim.clusters import ClusterError
-from saga.sim.systems import UnknownSystemError
+from saga.sim.report import cli as report
+from saga.sim.report.saved import SavedError
+from saga.sim.suites import SuiteError
+from saga.sim.systems.registry import UnknownSystemError
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -41,8 +46,12 @@ def main(argv: Sequence[str]) -> int:
     flags = _parser().parse_args(argv)
     out, errors = Console(soft_wrap=False), Console(stderr=True)
     try:
-        if flags.kind == "sim":
+        if flags.kind in ("sim", "suite"):
             return sim.run(flags, out, errors)
+        if flags.kind == "cache":
+            return cache.run(flags, out, errors)
+        if flags.kind == "report":
+            return report.run(flags, out)
         settings = settings_from(flags, os.environ)
         if flags.demo and settings.workload == SWE_BENCH and flags.workload is None:
             wanted = os.environ.get("SAGA_SESSIONS", DEFAULT_SESSIONS)
@@ -58,7 +67,10 @@ def main(argv: Sequence[str]) -> int:
         TraceError,
         UnknownProfileError,
         ClusterError,
+        CacheError,
+        SuiteError,
         UnknownSystemError,
+        SavedError,
     ) as error:
         print(f"saga bench: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -89,7 +101,9 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Benc
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="saga bench", description="Benchmarks, in real time or in virtual time.")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    sim.add_parser(kinds)
+    sim.add_parsers(kinds)
+    report.add_parser(kinds)
+    cache.add_parser(kinds)
     live = kinds.add_parser(
         "live",
         help="replay agent sessions in real time",

@@ -10,7 +10,8 @@ from random import Random
 from msgspec import Struct
 
 from saga.load.plan import LeftOut, Plan, PlannedAgent, PlannedStep, PlannedTask
-from saga.load.trace import MAIN_AGENT, Run, Session, Step, SubAgent
+from saga.load.trace import MAIN_AGENT, Session, Step, SubAgent
+from saga.load.traces.prompts import common_blocks
 
 
 class PlanError(ValueError):
@@ -169,19 +170,3 @@ def _planned(
         # Ids settle equality inside a session, so the shared prefix ends where this step leaves the first.
         shared_blocks=min(shared, common_blocks(first.blocks, step.blocks)),
     )
-
-
-def common_blocks(left: Sequence[Run], right: Sequence[Run]) -> int:
-    """How many leading blocks two run-length coded prompts have in common."""
-    common = at_left = at_right = used_left = used_right = 0
-    while at_left < len(left) and at_right < len(right):
-        (left_id, left_count), (right_id, right_count) = left[at_left], right[at_right]
-        if left_id + used_left != right_id + used_right:
-            break
-        span = min(left_count - used_left, right_count - used_right)
-        common, used_left, used_right = common + span, used_left + span, used_right + span
-        if used_left == left_count:
-            at_left, used_left = at_left + 1, 0
-        if used_right == right_count:
-            at_right, used_right = at_right + 1, 0
-    return common

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from saga.contract.ids import PoolId, RootId, SessionId, StepId, TenantId, rid
+from saga.contract.ids import NO_WORKER, PoolId, RootId, SessionId, StepId, TenantId, rid
 from saga.contract.messages import FinishReason, Grant, StepChain, StepReady
 from saga.contract.subjects import Subjects
 from saga.engine.events import Arrive, Finished, FixedOutput, Progress, Rejected
@@ -58,7 +58,19 @@ class Speaker:
 class Live:
     """A step on its way."""
 
-    __slots__ = ("first_s", "hashes", "known_pages", "ready", "sent_s", "since_s", "speaker", "step")
+    __slots__ = (
+        "first_s",
+        "hashes",
+        "known_pages",
+        "ready",
+        "rid",
+        "said_tokens",
+        "sent_s",
+        "since_s",
+        "speaker",
+        "step",
+        "worker_id",
+    )
 
     def __init__(self, speaker: Speaker, step: SimStep, hashes: bytes, known_pages: int, now_s: float) -> None:
         self.speaker = speaker
@@ -67,6 +79,9 @@ class Live:
         self.known_pages = known_pages
         self.since_s = now_s
         self.sent_s = self.first_s = 0.0
+        self.rid = ""  # of the attempt that was sent last
+        self.said_tokens = 0  # of the answer, by engines that died under it
+        self.worker_id = NO_WORKER
         self.ready: StepReady
 
 
@@ -80,18 +95,16 @@ class Clients:
         profile: Profile,
         ledger: Ledger,
         *,
-        request_level: bool,
         on_end: Callable[[int], None],
     ) -> None:
-        """`request_level`: for a router that knows no sessions, each step is a workflow of its own."""
         self._world = world
         self._agenda = world.agenda
         self._workload = workload
         self._profile = profile
         self._ledger = ledger
-        self._request_level = request_level
         self._on_end = on_end
         self._subjects = Subjects(CELL)
+        self.on_step: Callable[[Live, Finished], None] | None = None  # an observer: a step is answered
         self._live: dict[StepId, Live] = {}
         self._given = 0
         world.on_run, world.on_reject, world.on_chain = self._run, self._reject, self._chain
@@ -124,7 +137,7 @@ class Clients:
         steps = speaker.agent.steps
         over = speaker.at == len(steps)
         if speaker.is_main and (over or steps[speaker.at].opens_turn):
-            self._ledger.task(talk.number, talk.turn, talk.turn_since_s, now_s)
+            self._ledger.task(talk.number, talk.turn, talk.turn_since_s, now_s, talk.conversation.agent_class)
             talk.turn += 1
         if not over:
             self._agenda.after(steps[speaker.at].think_s, self._submit, speaker)
@@ -156,20 +169,19 @@ class Clients:
             talk.turn_since_s = now_s
         hashes, known_pages = speaker.pages.advance(speaker.at, step)
         live = Live(speaker, step, hashes, known_pages, now_s)
-        base_pages = 0 if self._request_level else min(known_pages, speaker.last_pages)
+        base_pages = min(known_pages, speaker.last_pages)
         prompt_pages = step.prompt_tokens // self._profile.page_tokens
         base_pages = min(base_pages, prompt_pages)
         speaker.last_pages = prompt_pages
         step_id = self._next_id()
-        alone = self._request_level
         live.ready = StepReady(
             step_id=step_id,
             attempt=0,
             gateway_id=GATEWAY,
             tenant=TenantId(talk.conversation.tenant),
-            root=RootId(step_id) if alone else talk.root,
-            session=SessionId(step_id) if alone else speaker.session,
-            parent=NO_SESSION if alone or speaker.is_main else SessionId(f"{talk.root}/main"),
+            root=talk.root,
+            session=speaker.session,
+            parent=NO_SESSION if speaker.is_main else SessionId(f"{talk.root}/main"),
             pool=PoolId(self._profile.model),
             agent_class=talk.conversation.agent_class,
             prompt_tokens=step.prompt_tokens,
@@ -178,8 +190,8 @@ class Clients:
             base_pages=base_pages,
             base_tip=hashes[(base_pages - 1) * HASH_BYTES : base_pages * HASH_BYTES] if base_pages else b"",
             new_hashes=hashes[base_pages * HASH_BYTES : prompt_pages * HASH_BYTES],
-            final=alone or (speaker.is_main and speaker.at == len(speaker.agent.steps) - 1 and talk.agents_left == 1),
-            gap_s=now_s - speaker.ended_s if speaker.ended_s >= 0 and not alone else -1.0,
+            final=speaker.is_main and speaker.at == len(speaker.agent.steps) - 1 and talk.agents_left == 1,
+            gap_s=now_s - speaker.ended_s if speaker.ended_s >= 0 else -1.0,
         )
         self._live[step_id] = live
         self._world.gateway.tell(Submitted(live.ready))
@@ -202,12 +214,15 @@ class Clients:
         if not gateway.core.holds(grant.step_id, grant):
             return
         live.sent_s = self._agenda.now_s
+        live.worker_id = grant.worker_id
         step = live.step
+        live.rid = rid(grant.step_id, grant.attempt)
+        said_tokens = live.said_tokens  # an answer goes on where the last engine stopped
         arrival = Arrive(
-            rid(grant.step_id, grant.attempt),
-            step.prompt_tokens,
-            live.ready.max_output_tokens,
-            FixedOutput(step.output_tokens, live.hashes, "tool_calls" if step.tool else "stop"),
+            live.rid,
+            step.prompt_tokens + said_tokens,
+            live.ready.max_output_tokens - said_tokens,
+            FixedOutput(step.output_tokens - said_tokens, live.hashes, "tool_calls" if step.tool else "stop"),
             grant.priority,
             grant.session_tag,
         )
@@ -217,19 +232,22 @@ class Clients:
         """An engine speaks of a request."""
         step_id = StepId(word.rid[:-3])
         live = self._live.get(step_id)
-        if live is None:
+        if live is None or word.rid != live.rid:
             return
         gateway = self._world.gateway
         if type(word) is Progress:
-            live.first_s = self._agenda.now_s
-            gateway.tell(Progressed(step_id, word.output_tokens))
+            if not live.said_tokens:
+                live.first_s = self._agenda.now_s
+            gateway.tell(Progressed(step_id, live.said_tokens + word.output_tokens))
         elif type(word) is Rejected:
             del self._live[step_id]
             gateway.tell(GaveUp(step_id, failed=True))
             self._broken(live)
         elif type(word) is Finished:
             if word.reason == "abort":
-                gateway.tell(EngineDied(step_id, word.output_tokens))
+                live.rid = ""
+                live.said_tokens = min(live.said_tokens + word.output_tokens, live.step.output_tokens - 1)
+                gateway.tell(EngineDied(step_id, live.said_tokens))
                 return
             self._finished(live, word)
 
@@ -238,24 +256,27 @@ class Clients:
         step_id = live.ready.step_id
         del self._live[step_id]
         step = live.step
+        cached_tokens = min(word.cached_tokens, step.prompt_tokens)
         reason: FinishReason = "tool_calls" if step.tool else "stop"
         done = Completed(
             step_id=step_id,
-            prompt_tokens=word.prompt_tokens,
-            output_tokens=word.output_tokens,
-            cached_tokens=word.cached_tokens,
+            prompt_tokens=step.prompt_tokens,
+            output_tokens=step.output_tokens,
+            cached_tokens=cached_tokens,
             finish_reason=reason,
             tools=(step.tool,) if step.tool else (),
             control_s=live.sent_s - live.since_s,
-            first_token_s=live.first_s - live.sent_s,
+            first_token_s=max(0.0, live.first_s - live.sent_s),  # 0: said by an engine that died since
             engine_s=now_s - live.sent_s,
         )
         self._world.gateway.tell(done)
         page_tokens = self._profile.page_tokens
-        known_tokens = min(live.known_pages, (word.prompt_tokens - 1) // page_tokens) * page_tokens
+        known_tokens = min(live.known_pages, (step.prompt_tokens - 1) // page_tokens) * page_tokens
         self._ledger.step(
-            live.speaker.talk.number, live.first_s - live.since_s, word.prompt_tokens, word.cached_tokens, known_tokens
+            live.speaker.talk.number, live.first_s - live.since_s, step.prompt_tokens, cached_tokens, known_tokens
         )
+        if self.on_step is not None:
+            self.on_step(live, word)
         self._answered(live.speaker)
 
     def _reject(self, reject: Reject) -> None:

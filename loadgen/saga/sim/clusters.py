@@ -10,6 +10,8 @@ from msgspec import Meta
 from saga.engine.profile import Profile, load_profile
 
 MEMORY_SHARE = 0.9  # of HBM that weights and KV may take together; the rest is activations and graphs
+HOST_MEMORY_SHARE = 0.8  # of main memory that KV may take; the rest is the system, the server and its buffers
+LEAST_FLOPS_SHARE = 0.95  # an input embedding is looked up, not multiplied
 UNLIMITED_KV_TOKENS = 1 << 40
 
 
@@ -48,6 +50,8 @@ def load_cluster(name_or_path: str, workers: int | None = None) -> tuple[Cluster
     except msgspec.DecodeError as error:
         raise ClusterError(f"cluster {name_or_path}: {error}") from None
     if workers is not None:
+        if workers < 1:
+            raise ClusterError(f"cluster {cluster.name}: workers {workers} is less than 1")
         cluster = msgspec.structs.replace(cluster, workers=workers)
     profile = load_profile(cluster.profile)
     check_physical(profile)
@@ -55,20 +59,59 @@ def load_cluster(name_or_path: str, workers: int | None = None) -> tuple[Cluster
 
 
 def check_physical(profile: Profile) -> None:
-    """Raises ClusterError, naming the constant, for a profile that its own hardware could not be."""
-    room_bytes = MEMORY_SHARE * profile.hbm_bytes - profile.weight_bytes
+    """Raises ClusterError, naming the constant, for a profile that its own hardware could not be.
+
+    A shrunk profile (a token stands for several) is judged as what it stands for.
+    """
+    for refusal in (_beyond_memory(profile), _beyond_speed(profile), _beyond_host(profile)):
+        if refusal:
+            raise ClusterError(f"profile {profile.name}: {refusal}")
+
+
+def _beyond_memory(profile: Profile) -> str:
+    p = profile
+    room_bytes = MEMORY_SHARE * p.hbm_bytes - p.weight_bytes
+    fits = int(room_bytes / p.kv_bytes_per_token)
     if room_bytes <= 0:
-        raise ClusterError(
-            f"profile {profile.name}: weight_bytes {profile.weight_bytes:.3g} exceed {MEMORY_SHARE:.0%} of "
-            f"hbm_bytes {profile.hbm_bytes:.3g}"
-        )
-    fits = int(room_bytes / profile.kv_bytes_per_token)
-    if profile.kv_tokens > fits:
-        raise ClusterError(
-            f"profile {profile.name}: kv_tokens {profile.kv_tokens:,} exceed the {fits:,} that fit beside the weights "
-            f"at kv_bytes_per_token {profile.kv_bytes_per_token:,.0f}"
-        )
-    if profile.context_tokens > profile.kv_tokens:
-        raise ClusterError(
-            f"profile {profile.name}: context_tokens {profile.context_tokens:,} exceed kv_tokens {profile.kv_tokens:,}"
-        )
+        return f"weight_bytes {p.weight_bytes:.3g} exceed {MEMORY_SHARE:.0%} of hbm_bytes {p.hbm_bytes:.3g}"
+    if p.expert_weight_bytes > p.weight_bytes:
+        return f"expert_weight_bytes {p.expert_weight_bytes:.3g} exceed weight_bytes {p.weight_bytes:.3g}"
+    if p.kv_tokens > fits:
+        beside = f"beside the weights at kv_bytes_per_token {p.kv_bytes_per_token:,.0f}"
+        return f"kv_tokens {p.kv_tokens:,} exceed the {fits:,} that fit {beside}"
+    if p.context_tokens > p.kv_tokens:
+        return f"context_tokens {p.context_tokens:,} exceed kv_tokens {p.kv_tokens:,}"
+    return ""
+
+
+def _beyond_speed(profile: Profile) -> str:
+    p = profile
+    if not 0 < p.mfu <= 1:
+        return f"mfu {p.mfu:.3g} is not a share of peak_flops: above 0, at most 1"
+    if not 0 < p.mbu <= 1:
+        return f"mbu {p.mbu:.3g} is not a share of mem_bytes_per_s: above 0, at most 1"
+    # A forward pass multiplies and adds each active parameter once per token, and none takes more than 2 bytes.
+    active_bytes = p.weight_bytes - p.expert_weight_bytes * max(0.0, 1 - p.experts_per_token / p.experts)
+    least_flops = LEAST_FLOPS_SHARE * active_bytes
+    flops = p.flops_per_token / p.shrink
+    if flops < least_flops:
+        weights = f"{active_bytes:.3g} bytes of active weights: 2 for each parameter of at most 2 bytes"
+        return f"flops_per_token {flops:.3g} are less than the {least_flops:.3g} implied by {weights}"
+    return ""
+
+
+def _beyond_host(profile: Profile) -> str:
+    p = profile
+    fits = int(HOST_MEMORY_SHARE * p.host_bytes / p.kv_bytes_per_token)
+    if p.host_kv_tokens > fits:
+        room = f"{HOST_MEMORY_SHARE:.0%} of host_bytes {p.host_bytes:.3g}"
+        return f"host_kv_tokens {p.host_kv_tokens:,} exceed the {fits:,} that fit in {room}"
+    if 0 < p.host_kv_tokens <= p.kv_tokens:
+        return f"host_kv_tokens {p.host_kv_tokens:,} do not exceed kv_tokens {p.kv_tokens:,}, all of it written through"
+    if p.host_kv_tokens and not (p.host_bytes_per_s and p.host_bytes_per_s_both):
+        return "host_kv_tokens need host_bytes_per_s and host_bytes_per_s_both"
+    if p.host_bytes_per_s > p.host_link_bytes_per_s:
+        return f"host_bytes_per_s {p.host_bytes_per_s:.3g} exceed host_link_bytes_per_s {p.host_link_bytes_per_s:.3g}"
+    if p.host_bytes_per_s_both > p.host_bytes_per_s:
+        return f"host_bytes_per_s_both {p.host_bytes_per_s_both:.3g} exceed host_bytes_per_s {p.host_bytes_per_s:.3g}"
+    return ""

@@ -12,7 +12,9 @@ from msgspec import Struct
 
 HASH_BYTES = 8
 _STREAM_PAGES = 1 << 24  # more than any context has
-_STREAMS = 1 << 12  # more than any conversation has compactions
+_STREAMS = 1 << 12  # more than any agent has compactions
+_SHARED = 1 << 63  # first page of the prefixes that conversations share; no conversation's own stream gets there
+AGENTS = 1 << 6  # more than any conversation has
 
 
 class SimStep(Struct, frozen=True, gc=False):
@@ -59,8 +61,21 @@ class Conversation(Struct, frozen=True):
         return 1 + sum(step.opens_turn for step in self.agents[0].steps[1:])
 
 
+class WorkerLoss(Struct, frozen=True):
+    """Worker number `worker` is gone for `for_s` seconds, from when a share of the run's conversations has begun."""
+
+    after_share: float
+    worker: int
+    for_s: float
+
+
 class Workload(Protocol):
     """Tasks to draw. Draw number i is the same for every system and however many are drawn."""
+
+    @property
+    def losses(self) -> tuple[WorkerLoss, ...]:
+        """Workers that fail while it runs."""
+        ...
 
     @property
     def weights(self) -> dict[str, float]:
@@ -76,22 +91,39 @@ class Workload(Protocol):
         ...
 
 
+class SharedPrefix:
+    """Tokens that the prompts of several conversations begin with, and how much of them some prompt had."""
+
+    __slots__ = ("number", "seen_pages", "tokens")
+
+    def __init__(self, number: int, tokens: int) -> None:
+        self.number = number
+        self.tokens = tokens
+        self.seen_pages = 0
+
+
 class StreamPages:
-    """Pages of a conversation that is its own: numbers of a stream, a new stream where a prompt leaves the last one."""
+    """Pages of a conversation that is its own: numbers of a stream, a new stream where a prompt leaves the last one.
 
-    __slots__ = ("_hashes", "_page_tokens", "_stream", "_tokens")
+    Its prompts may all begin with a prefix that others have too.
+    """
 
-    def __init__(self, page_tokens: int, number: int) -> None:
-        """`number`: of the conversation; its streams are its own."""
+    __slots__ = ("_hashes", "_page_tokens", "_prefix", "_stream", "_tokens")
+
+    def __init__(self, page_tokens: int, number: int, prefix: SharedPrefix | None = None) -> None:
+        """`number`: of the agent; its streams are its own."""
         self._page_tokens = page_tokens
         self._stream = (number + 1) * _STREAMS
         self._hashes = b""
         self._tokens = 0
+        self._prefix = prefix
 
     def advance(self, index: int, step: SimStep) -> tuple[bytes, int]:  # noqa: ARG002 - the order of calls is enough
         """As Pages. The last token of an answer was never fed back, so it has no KV and no page ends with it."""
         known = min(step.kept_tokens, max(0, self._tokens - 1)) // self._page_tokens
-        if step.kept_tokens < self._tokens:
+        if not self._tokens and self._prefix is not None:
+            known = self._share(self._prefix, step)
+        elif step.kept_tokens < self._tokens:
             self._stream += 1
             self._hashes = self._hashes[: known * HASH_BYTES]
         have = len(self._hashes) // HASH_BYTES
@@ -100,3 +132,12 @@ class StreamPages:
         first = self._stream * _STREAM_PAGES
         self._hashes += array("Q", range(first + have, first + want)).tobytes()
         return self._hashes, known
+
+    def _share(self, prefix: SharedPrefix, step: SimStep) -> int:
+        """Begin the first prompt with the prefix; how many of its pages some prompt had."""
+        pages = min(prefix.tokens, step.prompt_tokens) // self._page_tokens
+        first = _SHARED + prefix.number * _STREAM_PAGES
+        self._hashes = array("Q", range(first, first + pages)).tobytes()
+        known = min(pages, prefix.seen_pages)
+        prefix.seen_pages = max(pages, prefix.seen_pages)
+        return known

@@ -10,6 +10,7 @@ class TaskRecord(Struct, frozen=True, gc=False):
     turn: int
     submitted_s: float
     ended_s: float
+    agent_class: str = ""
 
     @property
     def tct_s(self) -> float:
@@ -31,9 +32,9 @@ class Ledger:
         self.cached_tokens = 0
         self.needed_tokens = 0  # prefill that an infinite cache would have had to do, over all steps
 
-    def task(self, number: int, turn: int, submitted_s: float, ended_s: float) -> None:
+    def task(self, number: int, turn: int, submitted_s: float, ended_s: float, agent_class: str = "") -> None:
         """A task is done."""
-        self.tasks.append(TaskRecord(number, turn, submitted_s, ended_s))
+        self.tasks.append(TaskRecord(number, turn, submitted_s, ended_s, agent_class))
 
     def failed(self, tasks: int) -> None:
         """So many tasks will never be done."""

@@ -11,6 +11,18 @@ SOON_S = 1e-6  # a core that asks to be woken in the past is woken at once, but 
 TICK = Tick()
 
 
+class Gone:
+    """A core that is not there: hears everything and says nothing."""
+
+    def handle(self, event: object, now_s: float) -> list[Any]:
+        """Nobody heard it."""
+        del event, now_s
+        return []
+
+    def check(self) -> None:
+        """Nothing can be wrong here."""
+
+
 class Party:
     """Feeds events to a core and performs its effects by a table from effect types to acts."""
 
@@ -38,6 +50,11 @@ class Party:
         acts = self._acts
         for effect in effects:
             acts[type(effect)](self, effect)
+
+    def replace(self, core: Any) -> None:  # noqa: ANN401 - as above
+        """Another process in its place, which knows nothing and asked for nothing yet."""
+        self.core = core
+        self._wake_s = NEVER_S
 
     def wake_at(self, effect: WakeAt) -> None:
         """A Tick then, unless an earlier one is set: each tick says anew when the next is due."""

@@ -5,22 +5,20 @@ sessions with equal lengths of both, as the trace's README says. Sessions that e
 are dropped and counted. Human gaps are replayed.
 """
 
-from array import array
 from collections.abc import Sequence
-from itertools import islice
 from random import Random
 
 from msgspec import Struct
 
 from saga.load.plan import LeftOut, PlannedAgent, PlannedTask
-from saga.load.planner import PlanSettings, build_plan, common_blocks
+from saga.load.planner import PlanSettings, build_plan
 from saga.load.trace import MAIN_AGENT, Session
-from saga.sim.conversation import Conversation, Pages, SimAgent, SimStep
+from saga.load.traces.prompts import common_blocks
+from saga.sim.blocks import BlockPages, Change, changes
+from saga.sim.conversation import Conversation, Pages, SimAgent, SimStep, WorkerLoss
 
 END_OF_TURN = "end_turn"
 TOOL = "tool"  # the trace does not name them
-_MASK = (1 << 64) - 1
-_PRIVATE = 1 << 40  # above every recorded block id: what no other prompt has
 
 
 class _Source(Struct, frozen=True):
@@ -45,6 +43,7 @@ class Recorded:
         self._pages_per_block = max(1, plan.block_tokens // page_tokens)
         if plan.block_tokens % page_tokens:
             raise ValueError(f"recorded blocks of {plan.block_tokens} tokens do not divide into pages of {page_tokens}")
+        self._changes: dict[tuple[int, int], tuple[list[Change], list[int]]] = {}  # of agents that were drawn
         self._seen_shared: dict[tuple[int, int], int] = {}  # blocks of each shared prefix that some prompt had
 
     @property
@@ -53,122 +52,32 @@ class Recorded:
         return {}
 
     @property
+    def losses(self) -> tuple[WorkerLoss, ...]:
+        """None."""
+        return ()
+
+    @property
     def every(self) -> list[Conversation]:
         """Each session once."""
         return [source.conversation for source in self._sources]
 
     def draw(self, number: int) -> Conversation:
         """Conversation number `number`."""
-        return self._source_of(number).conversation
+        return self._sources[self._chosen(number)].conversation
 
     def pages(self, number: int, agent: int) -> Pages:
         """Its page hashes."""
-        return BlockPages(
-            self._source_of(number).planned[agent],
-            number,
-            agent,
-            self._seen_shared,
-            page_tokens=self._page_tokens,
-            pages_per_block=self._pages_per_block,
-        )
+        at = self._chosen(number)
+        planned = self._sources[at].planned[agent]
+        found = self._changes.get((at, agent))
+        if found is None:
+            steps = changes(planned, agent, self._page_tokens, self._pages_per_block)
+            shared = [step.shared_blocks * self._pages_per_block for step in planned.steps]
+            found = self._changes[at, agent] = (steps, shared)
+        return BlockPages(found[0], number, planned.shared_key, found[1], self._seen_shared)
 
-    def _source_of(self, number: int) -> _Source:
-        return self._sources[Random(f"{self._seed}/{number}").randrange(len(self._sources))]
-
-
-class BlockPages:
-    """Hashes chained over block ids: each is a function of its block and of all before it."""
-
-    __slots__ = (
-        "_agent",
-        "_blocks",
-        "_keys",
-        "_number",
-        "_page_tokens",
-        "_pages_per_block",
-        "_private",
-        "_seen_shared",
-        "_shared_pages",
-    )
-
-    def __init__(
-        self,
-        agent: PlannedAgent,
-        number: int,
-        index: int,
-        seen_shared: dict[tuple[int, int], int],
-        *,
-        page_tokens: int,
-        pages_per_block: int,
-    ) -> None:
-        self._agent = agent
-        self._number = number
-        self._private = _PRIVATE * (index + 1)
-        self._page_tokens = page_tokens
-        self._pages_per_block = pages_per_block
-        self._seen_shared = seen_shared
-        self._keys = array("Q")  # of the last prompt and answer, in pages
-        self._blocks: Sequence[tuple[int, int]] = ()  # that they were made of
-        self._shared_pages = 0
-
-    def advance(self, index: int, step: SimStep) -> tuple[bytes, int]:
-        """As Pages. The answer's pages are those of the next prompt where that extends this one."""
-        planned = self._agent.steps[index]
-        following = self._agent.steps[index + 1] if index + 1 < len(self._agent.steps) else None
-        blocks = following.blocks if following is not None and following.extends else planned.blocks
-        wanted = (step.prompt_tokens + step.output_tokens) // self._page_tokens
-        shared_pages = planned.shared_blocks * self._pages_per_block
-        keys = self._chain(blocks, wanted, shared_pages)
-        known = _common(self._keys, keys)
-        seen = self._seen_shared.get(self._agent.shared_key, 0)
-        if known < shared_pages:
-            known = max(known, min(shared_pages, seen))
-        self._seen_shared[self._agent.shared_key] = max(seen, min(shared_pages, len(keys)))
-        self._keys = keys
-        return keys.tobytes(), known
-
-    def _chain(self, blocks: Sequence[tuple[int, int]], wanted: int, shared_pages: int) -> "array[int]":
-        key = _mix(*self._agent.shared_key)
-        salt = _mix(key, self._number + 1)
-        reused = common_blocks(self._blocks, blocks) * self._pages_per_block
-        if shared_pages != self._shared_pages:
-            reused = min(reused, shared_pages, self._shared_pages)
-        keys = self._keys[: min(reused, wanted)]
-        self._blocks, self._shared_pages = blocks, shared_pages
-        key = keys[-1] if keys else key
-        ids = (
-            block * self._pages_per_block + part
-            for first, count in blocks
-            for block in range(first, first + count)
-            for part in range(self._pages_per_block)
-        )
-        for page, block in enumerate(islice(ids, len(keys), wanted), len(keys)):
-            key = _mix(key, page) if page < shared_pages else _mix(key ^ salt, block)
-            keys.append(key)
-        while len(keys) < wanted:
-            # The tail and an answer that no later prompt repeats.
-            self._private += 1
-            key = _mix(key ^ salt, self._private)
-            keys.append(key)
-        return keys
-
-
-def _mix(key: int, value: int) -> int:
-    """A step of the chain: for a given key different values give different keys."""
-    mixed = ((key ^ (value + 0x9E3779B97F4A7C15)) * 0xD6E8FEB86659FD93) & _MASK
-    return mixed ^ (mixed >> 32)
-
-
-def _common(left: "array[int]", right: "array[int]") -> int:
-    """Leading keys that are equal; chained keys that differ never meet again, so bisection finds it."""
-    same, differs = 0, min(len(left), len(right)) + 1
-    while differs - same > 1:
-        middle = (same + differs) // 2
-        if left[middle - 1] == right[middle - 1]:
-            same = middle
-        else:
-            differs = middle
-    return same
+    def _chosen(self, number: int) -> int:
+        return Random(f"{self._seed}/{number}").randrange(len(self._sources))
 
 
 def _source(session: Session, task: PlannedTask) -> _Source:

@@ -4,10 +4,7 @@ Called by `bench`, in its own process when several run at once.
 """
 
 import gc
-from pathlib import Path
 from random import Random
-
-from msgspec import Struct
 
 from saga.engine.profile import Profile
 from saga.load.settings import CODING_SESSIONS
@@ -19,52 +16,16 @@ from saga.sim.clients import Clients
 from saga.sim.clusters import UNLIMITED_KV_TOKENS, load_cluster
 from saga.sim.conversation import Workload
 from saga.sim.ledger import Ledger, TaskRecord
+from saga.sim.observer import Observer
 from saga.sim.recorded import Recorded
+from saga.sim.spec import ROUNDS, Detail, RunRecord, RunSpec
 from saga.sim.synthetic import CLASSES, Synthetic
-from saga.sim.systems import make_system
+from saga.sim.systems.registry import make_system
 from saga.sim.world import NO_DELAYS, Delays, World
 
 KV_BOUND = "kv-bound"
 SAMPLE = 500  # conversations behind the mean of one run alone
-TASKS = 500  # at least
-ROUNDS = 3  # conversations per user, at least
-HORIZON_S = 7 * 86_400.0
 QUARTERS = 4
-
-
-class RunSpec(Struct, frozen=True):
-    """What to run. Exactly one of `pressure` and `per_min` (open loop, tasks a minute) is set."""
-
-    workload: str
-    system: str
-    cluster: str
-    seed: int
-    pressure: float | None = None
-    per_min: float | None = None
-    workers: int | None = None
-    tasks: int | None = None
-    sessions: Path | None = None
-    horizon_s: float = HORIZON_S
-
-
-class RunRecord(Struct, frozen=True):
-    """What came of it. Times in virtual seconds; totals over all steps unless they say measured."""
-
-    users: int
-    conversations: int
-    dropped_sessions: int
-    measured: tuple[TaskRecord, ...]
-    ttft_s: tuple[float, ...]  # of measured steps
-    prompt_tokens: int  # of measured steps
-    cached_tokens: int  # of measured steps
-    regenerated_tokens: int
-    tasks_per_min: float
-    failures: int
-    refusals: int
-    steps: int
-    retractions: int
-    unstable: bool
-    ended_s: float
 
 
 def simulate(spec: RunSpec, *, check: bool = False) -> RunRecord:
@@ -93,7 +54,7 @@ class Simulation:
         self.spec = spec
         self.dropped_sessions = dropped
         self.users = users_for(spec.pressure, pool_kv_tokens, mean.kv_tokens) if spec.pressure is not None else 0
-        self.total = spec.tasks or max(TASKS, ROUNDS * self.users)
+        self.total = spec.tasks or max(spec.least_tasks, ROUNDS * self.users)
         warm = min(self.users or self.total // 10, self.total - 1)
         drain = min(self.users or self.total // 10, (self.total - warm) // 2)
         self.ledger = Ledger(range(warm, self.total - drain))
@@ -108,13 +69,13 @@ class Simulation:
             spec.seed,
             weights=workload.weights,
             delays=NO_DELAYS if bound else Delays(),
+            engine=system.engine,
         )
         self.clients = Clients(
             self.world,
             workload,
             profile,
             self.ledger,
-            request_level=system.request_level,
             on_end=self._over,
         )
         self.arrivals: ClosedLoop | OpenLoop
@@ -128,6 +89,10 @@ class Simulation:
                 self.agenda, self.clients.begin, users=self.users, total=self.total, spread_s=mean.seconds
             )
         self.workload = workload
+        self.kv_tokens = profile.kv_tokens
+        self.observer: Observer | None = None
+        if spec.detail:
+            self.observer = Observer(self.agenda, self.world, self.clients, profile, workload, self.ledger.measured)
 
     def _over(self, number: int) -> None:
         self.arrivals.ended(number)
@@ -157,6 +122,30 @@ class Simulation:
             retractions=sum(core.stats.retractions for core in engines),
             unstable=isinstance(self.arrivals, OpenLoop) and grows(self.arrivals.in_system),
             ended_s=self.agenda.now_s,
+            useful_kv_share=self._useful_kv_share(),
+            detail=self._detail(),
+        )
+
+    def _useful_kv_share(self) -> float:
+        """Over the whole run; of the KV bound it says nothing, its capacity has no end."""
+        now_s = self.agenda.now_s
+        pools = [engine.core.pool for engine in self.world.engines.values()]
+        if not hasattr(pools[0], "reused_page_s"):
+            return 0.0
+        useful_page_s = sum(pool.in_use_page_s(now_s) + pool.reused_page_s for pool in pools)
+        return useful_page_s / (now_s * sum(pool.capacity_pages for pool in pools)) if now_s > 0 else 0.0
+
+    def _detail(self) -> Detail | None:
+        observer = self.observer
+        if observer is None:
+            return None
+        return Detail(
+            workers=tuple(self.world.engines),
+            tenants=observer.tenants,
+            kv_tokens=self.kv_tokens,
+            samples=tuple(observer.samples),
+            shown=observer.shown,
+            spans=tuple(observer.spans),
         )
 
     def _tasks_per_min(self) -> float:

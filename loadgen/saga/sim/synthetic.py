@@ -5,15 +5,27 @@ three published quantiles (`saga.load.swe_bench.ToolLatency`). Nothing published
 full: here it is compacted, as coding agents do. Nothing is shared between tasks.
 """
 
+from collections.abc import Mapping
 from random import Random
+from typing import Protocol
 
 from msgspec import Struct
 
 from saga.load.swe_bench import ToolLatency
-from saga.sim.conversation import Conversation, Pages, SimAgent, SimStep, StreamPages
+from saga.sim.conversation import Conversation, Pages, SimAgent, SimStep, StreamPages, WorkerLoss
 
 SUMMARY_TOKENS = 2_000  # that stand for the dropped past after a compaction
 CODE, FILE, WEB, DB = "code", "file", "web", "db"
+
+
+class Latency(Protocol):
+    """How long a tool runs."""
+
+    def draw(self, uniform: float) -> float:
+        """Seconds at quantile `uniform` in [0, 1)."""
+        ...
+
+
 LATENCIES = {
     CODE: ToolLatency(1.0, 0.180, 2.4, 28.0),
     FILE: ToolLatency(1.0, 0.045, 0.320, 1.2),
@@ -70,11 +82,16 @@ class Synthetic:
         """Shares of service, by tenant."""
         return {tenant: kind.weight for kind, tenant in self._kinds}
 
+    @property
+    def losses(self) -> tuple[WorkerLoss, ...]:
+        """None."""
+        return ()
+
     def draw(self, number: int) -> Conversation:
         """Task number `number`."""
         random = Random(f"{self._seed}/{number}")
         kind, tenant = random.choices(self._kinds, self._rates)[0] if len(self._kinds) > 1 else self._kinds[0]
-        steps = _steps(kind, self._context_tokens, random)
+        steps = task_steps(kind, self._context_tokens, random)
         return Conversation(tenant, kind.name, (SimAgent("main", steps),))
 
     def pages(self, number: int, agent: int) -> Pages:  # noqa: ARG002 - there is only one
@@ -82,7 +99,10 @@ class Synthetic:
         return StreamPages(self._page_tokens, number)
 
 
-def _steps(kind: TaskClass, context_tokens: int, random: Random) -> tuple[SimStep, ...]:
+def task_steps(
+    kind: TaskClass, context_tokens: int, random: Random, latencies: Mapping[str, Latency] = LATENCIES
+) -> tuple[SimStep, ...]:
+    """Steps of one task of this kind."""
     count = min(kind.max_steps, max(1, round(random.gammavariate(2, kind.mean_steps / 2))))
     names = [name for name, _ in kind.tools]
     shares = [share for _, share in kind.tools]
@@ -99,5 +119,5 @@ def _steps(kind: TaskClass, context_tokens: int, random: Random) -> tuple[SimSte
         steps.append(SimStep(prompt_tokens, output_tokens, kept_tokens, think_s, tool, index == 0))
         kept_tokens = prompt_tokens + output_tokens
         prompt_tokens = kept_tokens + observation_tokens
-        think_s = LATENCIES[tool].draw(random.uniform(0.0, 0.999999)) if tool else 0.0
+        think_s = latencies[tool].draw(random.uniform(0.0, 0.999999)) if tool else 0.0
     return tuple(steps)

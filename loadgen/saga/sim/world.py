@@ -12,9 +12,10 @@ from msgspec import Struct
 
 from saga.admission.state import AdmissionState
 from saga.contract.ids import GatewayId, WorkerId
-from saga.contract.messages import Forecast, LeasesRenewed, Message
+from saga.contract.messages import LeasesRenewed, Message
 from saga.contract.subjects import Subjects
 from saga.engine.profile import Profile
+from saga.engine.settings import EngineSettings
 from saga.gateway.events import Reject, Run, SendChain
 from saga.gateway.state import GatewayState
 from saga.graph.forecast import Saga as SagaForecast
@@ -23,15 +24,16 @@ from saga.kernel.effects import Answer, Append, Forget, Log, Persist, Promoted, 
 from saga.placement.state import PlacementState
 from saga.sim.agenda import Agenda
 from saga.sim.engines import EngineHost
-from saga.sim.party import Party
-from saga.sim.systems import System
-from saga.worker.events import AbortRequest, Attached, CheckEngine, CloseTag, LoadSeen
+from saga.sim.party import Gone, Party
+from saga.sim.systems.registry import System
+from saga.worker.events import AbortRequest, Attached, CheckEngine, CloseTag, LoadSeen, SetRetention
 from saga.worker.state import WorkerState
 
 CELL = "sim"
 GATEWAY = GatewayId("g0")
 LEASE_TTL_S = 6.0  # as the agents' default
 POLL_S = 5.0  # agents look at their engine; live twice a second, but nobody decides by what they see yet
+HEARTBEAT_S = 2.5  # of agents; live 1 s. Nothing is lost here and a death is told at once, so they say nothing new
 # Those who follow a subject and have no use for this message of it: not telling them is the same, and cheaper.
 DEAF: dict[type[Message], tuple[str, ...]] = {LeasesRenewed: ("admission", "placement")}
 
@@ -59,12 +61,19 @@ class World:
         *,
         weights: dict[str, float],
         delays: Delays,
+        engine: EngineSettings | None = None,
+        speed: float = 1.0,
     ) -> None:
+        """`engine`: settings of every engine; those of the system's retention when None. `speed`: engine-seconds per
+        second, as of engines behind a live mesh."""
+        self._speed = speed
+        self._seed = seed
         self.agenda = agenda
         self.delays = delays
         self.on_run: Callable[[Run], None] = _nobody
         self.on_reject: Callable[[Reject], None] = _nobody
         self.on_chain: Callable[[SendChain], None] = _nobody
+        self.ears: dict[type[Message], Callable[[Any], None]] = {}  # who overhears what
         self._subjects = subjects = Subjects(CELL)
         self._system = system
         self._routes: dict[tuple[str, type[Message]], tuple[Party, ...]] = {}
@@ -79,27 +88,26 @@ class World:
             SendChain: lambda _, effect: self.on_chain(effect),
             CloseTag: self._close_tag,
             AbortRequest: self._abort,
+            SetRetention: self._set_retention,
             Log: _ignore,
             Persist: _ignore,
             Forget: _ignore,
             CheckEngine: _ignore,
         }
         self.gateway = self._party("gateway", GatewayState(GATEWAY, subjects))
-        admission = AdmissionState(subjects, system.active_set(profile, workers))
+        admission = AdmissionState(subjects, system.active_set(), system.order())
         for tenant, weight in weights.items():
             admission.book.fair.set_weight(tenant, weight)  # type: ignore[arg-type] # tenants are plain strings here
         self.admission = self._party("admission", admission)
-        placement = PlacementState("p0", subjects, system.placement(), lookahead=1)
+        placement = PlacementState("p0", subjects, system.placement(), system.stealing(seed), lookahead=1)
         self.placement = self._party("placement", placement)
         self.graph = self._party("graph", GraphState(subjects, SagaForecast()))
         self.workers: dict[WorkerId, Party] = {}
         self.engines: dict[WorkerId, EngineHost] = {}
+        self._epochs: dict[WorkerId, int] = {}
+        tags = system.retention().tags
         for number in range(workers):
-            self._add_worker(WorkerId(f"w{number}"), profile, seed)
-        if system.shared_kv:
-            first, *others = self.engines.values()
-            for engine in others:
-                engine.share_kv(first)
+            self._add_worker(WorkerId(f"w{number}"), profile, engine or EngineSettings(session_radix_cache=tags))
         self._lead()
 
     # --- building ----------------------------------------------------------------------------------------------
@@ -107,18 +115,23 @@ class World:
     def _party(self, name: str, core: Any) -> Party:  # noqa: ANN401 - each core has its own events
         return Party(name, core, self.agenda, self._acts)
 
-    def _add_worker(self, worker_id: WorkerId, profile: Profile, seed: int) -> None:
-        core = WorkerState(
+    def _add_worker(self, worker_id: WorkerId, profile: Profile, engine: EngineSettings) -> None:
+        party = self.workers[worker_id] = self._party(worker_id, self._agent(worker_id))
+        first = next(iter(self.engines.values()), None)
+        pool = first.core.pool if first is not None and self._system.shared_kv else None
+        self.engines[worker_id] = EngineHost(
+            self.agenda, profile, party, engine=engine, delay_s=self.delays.engine_s, pool=pool, speed=self._speed
+        )
+
+    def _agent(self, worker_id: WorkerId) -> WorkerState:
+        return WorkerState(
             worker_id,
             f"sim://{worker_id}",
             self._subjects,
             self._system.retention(),
-            Random(f"{seed}/{worker_id}"),
+            Random(f"{self._seed}/{worker_id}"),
             lease_ttl_s=LEASE_TTL_S,
-        )
-        party = self.workers[worker_id] = self._party(worker_id, core)
-        self.engines[worker_id] = EngineHost(
-            self.agenda, profile, party, session_tags=self._system.retention().tags, delay_s=self.delays.engine_s
+            heartbeat_s=HEARTBEAT_S,
         )
 
     def _lead(self) -> None:
@@ -127,8 +140,33 @@ class World:
         self.admission.tell(Promoted(1))
         self.placement.tell(Promoted(1))
         for worker_id, party in self.workers.items():
-            party.tell(Attached(self.engines[worker_id].facts, 1))
+            self._attach(worker_id, party)
             self.agenda.after(POLL_S, self._poll, worker_id)
+
+    def _attach(self, worker_id: WorkerId, party: Party) -> None:
+        epoch = self._epochs[worker_id] = self._epochs.get(worker_id, 0) + 1
+        party.tell(Attached(self.engines[worker_id].facts, epoch))
+
+    # --- workers that die --------------------------------------------------------------------------------------
+
+    def lose(self, number: int, for_s: float) -> None:
+        """The machine of worker `number` fails now: engine, KV and agent. Another takes its place after `for_s`.
+
+        Nobody says so: gateways find their connections broken, the leaders miss its heartbeats.
+        """
+        worker_id = WorkerId(f"w{number}")
+        engine, party = self.engines[worker_id], self.workers[worker_id]
+        if engine.down:
+            return
+        party.replace(Gone())
+        engine.die(keep_kv=self._system.shared_kv)
+        self.agenda.after(for_s, self._return, worker_id)
+
+    def _return(self, worker_id: WorkerId) -> None:
+        self.engines[worker_id].start_anew()
+        party = self.workers[worker_id]
+        party.replace(self._agent(worker_id))
+        self._attach(worker_id, party)
 
     def _poll(self, worker_id: WorkerId) -> None:
         engine = self.engines[worker_id].core
@@ -156,8 +194,9 @@ class World:
         received = Received(message)
         for party in parties:
             party.tell(received)
-        if type(message) is Forecast:
-            self._system.hear(message)
+        ear = self.ears.get(type(message))
+        if ear is not None:
+            ear(message)
 
     def _followers(self, subject: str) -> tuple[Party, ...]:
         """As the live services subscribe; see `docs/evaluation.md`."""
@@ -202,6 +241,10 @@ class World:
 
     def _abort(self, party: Party, effect: AbortRequest) -> None:
         self.agenda.after(self.delays.engine_s, self.engines[WorkerId(party.name)].abort, effect.rid)
+
+    def _set_retention(self, party: Party, effect: SetRetention) -> None:
+        host = self.engines[WorkerId(party.name)]
+        self.agenda.after(self.delays.engine_s, host.set_retention, (effect.tag, effect.value))
 
     def check(self) -> None:
         """Assert the invariants of every core."""

@@ -4,7 +4,7 @@ from saga.admission.policy import ActiveSetPolicy
 from saga.admission.records import Session, Workflow
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
-from saga.contract.ids import PoolId, WorkerId
+from saga.contract.ids import NO_WORKER, PoolId, WorkerId
 from saga.contract.messages import ReleaseReason, SessionsReleased
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Effect, Forget, Publish
@@ -22,27 +22,25 @@ class ActiveSet:
         self._policy = policy
         self._subjects = subjects
 
-    def choose(self, pool_id: PoolId, only: Workflow | None = None) -> Effects:
-        """Recompute the pool's active set. `only`: the one workflow that may have become a claimant."""
+    def choose(self, pool_id: PoolId, now_s: float, only: Workflow | None = None) -> Effects:
+        """Revise the pool's active set. `only`: the one workflow that has a new step."""
         pool = self._roster.pool(pool_id)
-        outside = len(pool.needs) - len(pool.active) - (only is not None and not only.active)
-        if outside <= 0 and self._policy.fits(pool.together_tokens, pool.kv_tokens):
-            return self.activate(only) if only is not None else []
-        chosen = self._policy.active(self._roster.claimants(pool), pool.kv_tokens)
+        revision = self._policy.revise(pool, now_s)
         effects: Effects = []
-        for root in sorted(pool.active - chosen):
+        for root in revision.leaves:
             effects += self._pause(self._roster.workflows[root])
         # Who runs stays active until its step boundary, and an active workflow's steps are never held back.
         if only is not None and only.active:
             effects += self.activate(only)
-        for root in sorted(chosen - pool.active, key=lambda root: self._roster.workflows[root].age_key):
-            effects += self.activate(self._roster.workflows[root])
+        for root in revision.joins:
+            workflow = self._roster.workflows[root]
+            workflow.bound = revision.bound.get(root, workflow.bound)
+            effects += self.activate(workflow)
         return effects
 
     def activate(self, workflow: Workflow) -> Effects:
         """The workflow is in: its waiting steps go on."""
-        workflow.active = True
-        self._roster.pool(workflow.pool).active.add(workflow.root)
+        self._roster.activate(workflow)
         return [
             effect
             for step in list(workflow.steps.values())
@@ -54,9 +52,18 @@ class ActiveSet:
         """Leave the set, at a step boundary only: what runs is never cut."""
         if workflow.running():
             return []
-        workflow.active = False
-        self._roster.pool(workflow.pool).active.discard(workflow.root)
-        return self.release(workflow, "paused")
+        self._roster.pause(workflow)
+        return self.let_go(workflow, "paused")
+
+    def let_go(self, workflow: Workflow, reason: ReleaseReason) -> Effects:
+        """It is out of the set for now; where the policy unbinds such workflows, it has no home any more either."""
+        if not self._policy.unbinds:
+            return self.release(workflow, reason)
+        effects = self.release(workflow, "unbound")
+        workflow.bound = NO_WORKER
+        for session in workflow.sessions.values():
+            session.home = NO_WORKER
+        return effects
 
     def release(self, workflow: Workflow, reason: ReleaseReason) -> Effects:
         """Tell the homes of its sessions that their KV may go."""
@@ -80,4 +87,5 @@ class ActiveSet:
     def close(self, workflow: Workflow) -> Effects:
         """The workflow is over."""
         self._roster.remove(workflow)
+        self._book.order.closed(workflow)
         return [*self.release(workflow, "closed"), Forget(self._book.key(workflow.root))]

@@ -9,7 +9,7 @@ def refusal_of(ready: StepReady, roster: Roster, book: StepBook, max_waiting_ste
     """The answer to a step that cannot run, or not now; None for one that may."""
     pool = roster.pools.get(ready.pool)
     served = {name for name, other in roster.pools.items() if other.workers}
-    if served and ready.pool not in served and (pool is None or not pool.by_age):
+    if served and ready.pool not in served and (pool is None or not pool.needs):
         known = ", ".join(sorted(served))
         return book.refused(ready, "unknown_model", f"no worker serves {ready.pool!r}; served: {known}", 0.0)
     largest_tokens = pool.largest_kv_tokens if pool else 0

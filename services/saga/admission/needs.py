@@ -4,6 +4,8 @@ A young set grows together and peaks later; in a mixed one, those that end make 
 two a set is shows in the sum over its members at several horizons, not in a reserve for each.
 """
 
+from operator import add, sub
+
 from saga.contract.messages import Forecast
 
 HORIZONS = (0, 4, 8, 16, 32, 64)  # steps ahead
@@ -25,9 +27,9 @@ def growth(forecast: Forecast, context_tokens: int, longest_tokens: int) -> Toke
 
 def plus(first: Tokens, second: Tokens) -> Tokens:
     """Horizon by horizon."""
-    return tuple(a + b for a, b in zip(first, second, strict=True))
+    return tuple(map(add, first, second))
 
 
 def minus(first: Tokens, second: Tokens) -> Tokens:
     """Horizon by horizon."""
-    return tuple(a - b for a, b in zip(first, second, strict=True))
+    return tuple(map(sub, first, second))

@@ -1,15 +1,20 @@
-"""Which workflows are active. A policy sees them oldest first and says how far down the list the KV reaches.
+"""Which workflows are active. A policy ranks them, sees who is in and who waits, and says who joins and who leaves.
 
-To add one: a class with `active`, a line in POLICIES, a test that reads like a sentence.
+Asked at each step boundary, so it must be quick while nothing changes: what a pool can say at once is in `Claims`.
+To add one: a class with `rank` and `revise`, a line in POLICIES, a test that reads like a sentence.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
 
 from saga.admission.needs import NO_GROWTH, Tokens, plus
-from saga.contract.ids import RootId
+from saga.admission.records import Workflow
+from saga.contract.ids import RootId, WorkerId
+from saga.contract.messages import WorkerHello
+
+Ranked = tuple[float, RootId]
 
 
 class Claimant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -18,29 +23,68 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     root: RootId
     needs_tokens: Tokens  # KV it needs now and is forecast to need at each horizon
     active: bool = False  # it is in the set already
-    active_after: int = 0  # younger claimants that are in the set already: when 0, no need to look on for them
+    active_after: int = 0  # later claimants that are in the set already: when 0, no need to look on for them
+
+
+class Claims(Protocol):
+    """The claimants of a pool, in the order of the policy's rank. What it says costs nothing but `ranked`."""
+
+    workers: dict[WorkerId, WorkerHello]  # those that serve
+    workflows: Mapping[RootId, Workflow]  # of all pools
+    inside: list[Ranked]  # active claimants, in order
+    outside: list[Ranked]  # the others, in order
+    active_tokens: Tokens  # needs of those inside, by horizon
+    needs: dict[RootId, Tokens]
+
+    @property
+    def kv_tokens(self) -> int:
+        """KV capacity of the workers that serve."""
+        ...
+
+    def ranked(self) -> Iterator[Claimant]:
+        """All of them, in order."""
+        ...
+
+
+class Revision(msgspec.Struct, frozen=True, gc=False):
+    """Who joins, in this order, and who leaves. Whoever runs leaves at its step boundary: it will be named again."""
+
+    joins: tuple[RootId, ...] = ()
+    leaves: tuple[RootId, ...] = ()
+    bound: Mapping[RootId, WorkerId] = {}  # where the steps of one that joins go; not named: placement's choice
+
+
+NO_CHANGE = Revision()
 
 
 class ActiveSetPolicy(Protocol):
     """Chooses the active workflows of a pool."""
 
-    def fits(self, needs_tokens: Tokens, kv_tokens: int) -> bool:
-        """Whether claimants that need so much together, at each horizon, may all be active: asked first, as cheap."""
+    @property
+    def unbinds(self) -> bool:
+        """Whether a workflow that leaves has no home any more: it may be resumed on any worker."""
         ...
 
-    def active(self, oldest_first: Iterable[Claimant], kv_tokens: int) -> set[RootId]:
-        """The workflows that may run, given the pool's KV capacity. Never empty when there is a claimant."""
+    def rank(self, workflow: Workflow) -> float:
+        """Its place among claimants, lowest first; asked again whenever what is known of it changes."""
+        ...
+
+    def revise(self, claims: Claims, now_s: float) -> Revision:
+        """What is to change. Somebody must be active afterwards when there is a claimant."""
         ...
 
 
 class Everybody:
     """The baseline: whoever comes may run. Under pressure they evict each other's KV."""
 
-    def fits(self, needs_tokens: Tokens, kv_tokens: int) -> bool:  # noqa: ARG002 - no limit
-        return True
+    unbinds = False
 
-    def active(self, oldest_first: Iterable[Claimant], kv_tokens: int) -> set[RootId]:  # noqa: ARG002 - no limit
-        return {claimant.root for claimant in oldest_first}
+    def rank(self, workflow: Workflow) -> float:
+        """By age."""
+        return workflow.submitted_s
+
+    def revise(self, claims: Claims, now_s: float) -> Revision:  # noqa: ARG002 - no limit, at any time
+        return Revision(tuple(root for _, root in claims.outside)) if claims.outside else NO_CHANGE
 
 
 class OldestThatFit:
@@ -51,25 +95,55 @@ class OldestThatFit:
     at the first that may not join instead of skipping it: a large workflow waits, but is not overtaken.
     """
 
+    unbinds = False
+
     def __init__(self, join_share: float = 0.95, keep_share: float = 1.0) -> None:
         self._join_share = join_share  # of the KV capacity
         self._keep_share = keep_share
 
-    def fits(self, needs_tokens: Tokens, kv_tokens: int) -> bool:
-        return max(needs_tokens) <= int(kv_tokens * self._join_share)
+    def rank(self, workflow: Workflow) -> float:
+        """By age."""
+        return workflow.submitted_s
 
-    def active(self, oldest_first: Iterable[Claimant], kv_tokens: int) -> set[RootId]:
-        may_join, left_now = int(kv_tokens * self._join_share), int(kv_tokens * self._keep_share)
-        chosen: set[RootId] = set()
+    def revise(self, claims: Claims, now_s: float) -> Revision:  # noqa: ARG002 - the time of day has no say
+        if self._settled(claims):
+            return NO_CHANGE
+        chosen = self.active(claims.ranked(), claims.kv_tokens)
+        inside = {root for _, root in claims.inside}
+        return Revision(
+            joins=tuple(root for root in chosen if root not in inside),
+            leaves=tuple(sorted(inside.difference(chosen))),
+        )
+
+    def _settled(self, claims: Claims) -> bool:
+        """Whether nothing changes, seen without looking at everybody: all inside stay, and the next in line, who comes
+        after all of them, may not join."""
+        may_join, keep = self._bounds(claims.kv_tokens)
+        if claims.active_tokens[0] > keep:
+            return False
+        if not claims.outside:
+            return True
+        if not claims.inside or claims.outside[0] < claims.inside[-1]:
+            return False
+        with_it = plus(claims.active_tokens, claims.needs[claims.outside[0][1]])
+        return max(with_it) > may_join or with_it[0] > keep
+
+    def _bounds(self, kv_tokens: int) -> tuple[int, int]:
+        return int(kv_tokens * self._join_share), int(kv_tokens * self._keep_share)
+
+    def active(self, ranked: Iterable[Claimant], kv_tokens: int) -> dict[RootId, None]:
+        """The workflows that may run, in order. Never empty when there is a claimant."""
+        may_join, left_now = self._bounds(kv_tokens)
+        chosen: dict[RootId, None] = {}
         together = NO_GROWTH
         open_to_join = True
-        for claimant in oldest_first:
+        for claimant in ranked:
             now_tokens = claimant.needs_tokens[0]
             with_it = plus(together, claimant.needs_tokens)
             stays = claimant.active and now_tokens <= left_now
             joins = open_to_join and max(with_it) <= may_join and now_tokens <= left_now
             if stays or joins or not chosen:
-                chosen.add(claimant.root)
+                chosen[claimant.root] = None
                 together = with_it
                 left_now -= now_tokens
             elif not claimant.active:

@@ -20,6 +20,7 @@ class Session(msgspec.Struct, gc=False):
     live_steps: int = 0
     growth_tokens: Tokens = NO_GROWTH  # forecast change of its context, by horizon
     dormant_at_s: float = 0.0  # when its gap becomes longer than nine in ten; monotonic
+    remaining_engine_s: float = 0.0  # forecast work of its steps to come
 
 
 class Workflow:
@@ -27,11 +28,14 @@ class Workflow:
 
     __slots__ = (
         "active",
+        "agent_class",
+        "bound",
         "deadline_s",
         "final",
         "foretold",
         "last_sign_s",
         "pool",
+        "remaining_engine_s",
         "root",
         "served_s",
         "sessions",
@@ -44,12 +48,15 @@ class Workflow:
         self.root: RootId = step.root
         self.tenant: TenantId = step.tenant
         self.pool: PoolId = step.pool
+        self.agent_class = step.agent_class  # of the session that began it
         self.submitted_s = submitted_s  # monotonic
         self.deadline_s = step.deadline_s  # after submission; 0: none
         self.active = False
         self.final = False
         self.foretold = False  # a forecast has come
         self.served_s = 0.0  # modelled engine-seconds
+        self.remaining_engine_s = 0.0  # forecast, of all its sessions; of newcomers in general while none has come
+        self.bound: WorkerId = NO_WORKER  # where its steps go, by choice of a policy that binds workflows to workers
         self.last_sign_s = submitted_s
         self.sessions: dict[SessionId, Session] = {}
         self.steps: dict[StepId, Step] = {}
@@ -61,7 +68,8 @@ class Workflow:
         workflow.root, workflow.tenant, workflow.pool = saved.root, saved.tenant, saved.pool
         workflow.submitted_s, workflow.deadline_s = submitted_s, saved.deadline_s
         workflow.active = workflow.final = workflow.foretold = False
-        workflow.served_s = saved.served_s
+        workflow.served_s, workflow.remaining_engine_s = saved.served_s, 0.0
+        workflow.agent_class, workflow.bound = "", NO_WORKER
         workflow.last_sign_s = now_s
         workflow.steps = {}
         workflow.sessions = {s.session: Session(s.session, s.parent, s.home, s.context_tokens) for s in saved.sessions}
@@ -105,7 +113,17 @@ class Workflow:
 class Step:
     """One step that is not over."""
 
-    __slots__ = ("charged_s", "home_before", "life", "named_s", "output_tokens", "since_s", "step", "tag", "wait_cause")
+    __slots__ = (
+        "charged_s",
+        "life",
+        "named_s",
+        "output_tokens",
+        "since_s",
+        "step",
+        "tag",
+        "virtual_start_s",
+        "wait_cause",
+    )
 
     def __init__(self, step: StepReady, now_s: float) -> None:
         self.step = step
@@ -113,6 +131,7 @@ class Step:
         self.named_s = now_s
         self.since_s = now_s - step.waited_s
         self.tag: Tag | None = None
+        self.virtual_start_s = 0.0  # in its tenant's fair queue, whatever the tag says
         self.charged_s = 0.0  # to its tenant so far, modelled engine-seconds
         self.output_tokens = 0
         self.wait_cause: WaitCause = "none"

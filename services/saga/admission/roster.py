@@ -1,10 +1,11 @@
 """Admission's books: workflows by age, pools and their KV, and who is active. Decides nothing, says nothing."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from heapq import merge
 
 from saga.admission.needs import NO_GROWTH, Tokens, minus, plus
-from saga.admission.policy import Claimant
+from saga.admission.policy import Claimant, Ranked
 from saga.admission.records import Session, Workflow
 from saga.contract.ids import PoolId, RootId, WorkerId
 from saga.contract.messages import CostModel, WorkerHello
@@ -18,23 +19,33 @@ class Pool:
 
     __slots__ = (
         "active",
-        "by_age",
+        "active_tokens",
         "cost",
+        "inside",
         "mean_output_tokens",
         "needs",
+        "newcomer_engine_s",
         "newcomer_tokens",
+        "outside",
+        "rank",
         "together_tokens",
         "workers",
+        "workflows",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, workflows: dict[RootId, Workflow]) -> None:
+        self.workflows = workflows  # of all pools
         self.workers: dict[WorkerId, WorkerHello] = {}  # those that serve
         self.cost = CostModel()
         self.mean_output_tokens = 256.0  # of its steps; a moving mean
-        self.by_age: list[tuple[float, RootId]] = []  # claimants, oldest first
+        self.inside: list[Ranked] = []  # claimants that are active, in the order of their rank
+        self.outside: list[Ranked] = []  # the others
+        self.rank: dict[RootId, float] = {}  # of each claimant
         self.needs: dict[RootId, Tokens] = {}  # of each claimant
         self.together_tokens = NO_GROWTH  # needs of all claimants
+        self.active_tokens = NO_GROWTH  # needs of the active ones
         self.newcomer_tokens: tuple[float, ...] = ()  # needs of a workflow after its first step; a moving mean
+        self.newcomer_engine_s = 0.0  # forecast work of a workflow after its first step; a moving mean
         self.active: set[RootId] = set()
 
     @property
@@ -46,7 +57,18 @@ class Pool:
         """A workflow's first forecast: what newcomers are to be expected to need."""
         needs = [session.context_tokens + change for change in session.growth_tokens]
         means = self.newcomer_tokens or needs
+        if not self.newcomer_tokens:
+            self.newcomer_engine_s = session.remaining_engine_s
         self.newcomer_tokens = tuple(m + NEWCOMER_WEIGHT * (n - m) for m, n in zip(means, needs, strict=True))
+        self.newcomer_engine_s += NEWCOMER_WEIGHT * (session.remaining_engine_s - self.newcomer_engine_s)
+
+    def ranked(self) -> Iterator[Claimant]:
+        """All claimants in the order of their rank."""
+        active_after = len(self.active)
+        for _, root in merge(self.inside, self.outside):
+            active = root in self.active
+            active_after -= active
+            yield Claimant(root=root, needs_tokens=self.needs[root], active=active, active_after=active_after)
 
     @property
     def context_tokens(self) -> int:
@@ -59,17 +81,18 @@ class Pool:
 
 
 class Roster:
-    """All workflows, by root and by age in their pool."""
+    """All workflows, by root and by rank in their pool. `rank`: the active-set policy's."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: Callable[[Workflow], float]) -> None:
         self.workflows: dict[RootId, Workflow] = {}
         self.pools: dict[PoolId, Pool] = {}
+        self._rank = rank
 
     def pool(self, pool_id: PoolId) -> Pool:
         """The pool's books, made when there are none."""
         pool = self.pools.get(pool_id)
         if pool is None:
-            pool = self.pools[pool_id] = Pool()
+            pool = self.pools[pool_id] = Pool(self.workflows)
         return pool
 
     def claim(self, workflow: Workflow, now_s: float) -> None:
@@ -80,17 +103,62 @@ class Roster:
             return
         needs = workflow.needs_tokens(now_s)
         if not workflow.foretold and pool.newcomer_tokens:  # nobody knows this one yet: it will be like others
+            workflow.remaining_engine_s = pool.newcomer_engine_s
             needs = (
                 needs[0],
                 *(max(n, int(mean)) for n, mean in zip(needs[1:], pool.newcomer_tokens[1:], strict=True)),
             )
-        known = pool.needs.get(workflow.root)
+        root = workflow.root
+        known = pool.needs.get(root)
         if known is None:
-            insort(pool.by_age, workflow.age_key)
+            rank = pool.rank[root] = self._rank(workflow)
+            insort(pool.outside, (rank, root))
         else:
+            self.rank(workflow)
             pool.together_tokens = minus(pool.together_tokens, known)
-        pool.needs[workflow.root] = needs
+            if root in pool.active:
+                pool.active_tokens = minus(pool.active_tokens, known)
+        pool.needs[root] = needs
         pool.together_tokens = plus(pool.together_tokens, needs)
+        if root in pool.active:
+            pool.active_tokens = plus(pool.active_tokens, needs)
+
+    def rank(self, workflow: Workflow) -> None:
+        """What is known of the workflow has changed: so may its place among the claimants."""
+        pool, root = self.pool(workflow.pool), workflow.root
+        known = pool.rank.get(root)
+        if known is None:
+            return
+        rank = self._rank(workflow)
+        if rank != known:
+            ranked = pool.inside if root in pool.active else pool.outside
+            del ranked[bisect_left(ranked, (known, root))]
+            insort(ranked, (rank, root))
+            pool.rank[root] = rank
+
+    def activate(self, workflow: Workflow) -> None:
+        """The workflow, a claimant, is in the set."""
+        pool, root = self.pool(workflow.pool), workflow.root
+        if root in pool.active:
+            return
+        workflow.active = True
+        pool.active.add(root)
+        place = (pool.rank[root], root)
+        del pool.outside[bisect_left(pool.outside, place)]
+        insort(pool.inside, place)
+        pool.active_tokens = plus(pool.active_tokens, pool.needs[root])
+
+    def pause(self, workflow: Workflow) -> None:
+        """The workflow is out of the set, and still a claimant."""
+        pool, root = self.pool(workflow.pool), workflow.root
+        if root not in pool.active:
+            return
+        workflow.active = False
+        pool.active.discard(root)
+        place = (pool.rank[root], root)
+        del pool.inside[bisect_left(pool.inside, place)]
+        insort(pool.outside, place)
+        pool.active_tokens = minus(pool.active_tokens, pool.needs[root])
 
     def remove(self, workflow: Workflow) -> None:
         """The workflow is over."""
@@ -98,35 +166,28 @@ class Roster:
         self._leave(self.pool(workflow.pool), workflow)
 
     def _leave(self, pool: Pool, workflow: Workflow) -> None:
+        self.pause(workflow)
         workflow.active = False
-        pool.active.discard(workflow.root)
         known = pool.needs.pop(workflow.root, None)
         if known is not None:
             pool.together_tokens = minus(pool.together_tokens, known)
-            del pool.by_age[bisect_left(pool.by_age, workflow.age_key)]
-
-    def claimants(self, pool: Pool) -> Iterator[Claimant]:
-        """Who has a claim, oldest first."""
-        active_after = len(pool.active)
-        for _, root in pool.by_age:
-            active = root in pool.active
-            active_after -= active
-            yield Claimant(
-                root=root,
-                needs_tokens=pool.needs[root],
-                active=active,
-                active_after=active_after,
-            )
+            place = (pool.rank.pop(workflow.root), workflow.root)
+            del pool.outside[bisect_left(pool.outside, place)]
 
     def check(self) -> None:
         """Assert what must hold between workflows and pools."""
         for pool in self.pools.values():
-            assert pool.by_age == sorted(pool.by_age)
-            assert {root for _, root in pool.by_age} == set(pool.needs)
-            together = NO_GROWTH
-            for needs in pool.needs.values():
+            assert pool.inside == sorted(pool.inside)
+            assert pool.outside == sorted(pool.outside)
+            assert {root: rank for rank, root in (*pool.inside, *pool.outside)} == pool.rank
+            assert set(pool.rank) == set(pool.needs)
+            assert {root for _, root in pool.inside} == pool.active
+            together, active = NO_GROWTH, NO_GROWTH
+            for root, needs in pool.needs.items():
                 together = plus(together, needs)
+                active = plus(active, needs) if root in pool.active else active
             assert pool.together_tokens == together
+            assert pool.active_tokens == active
             assert pool.active <= set(pool.needs), "who is active has a claim"
         for root, workflow in self.workflows.items():
             assert workflow.active == (root in self.pools[workflow.pool].active)

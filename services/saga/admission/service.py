@@ -4,9 +4,9 @@ import os
 from typing import NoReturn
 
 from saga.admission.config import PREFIX, AdmissionSettings
+from saga.admission.making import Making, make_core
 from saga.admission.policy import POLICIES
 from saga.admission.state import AdmissionState, Loaded
-from saga.contract.ids import TenantId
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.runtime import app as runtime_app
 from saga.runtime import metrics
@@ -16,26 +16,24 @@ from saga.runtime.clock import MonotonicClock
 from saga.runtime.config import load
 from saga.runtime.driver import Driver
 from saga.runtime.errors import StartError
+from saga.runtime.recording import recorded
 from saga.runtime.write_behind import WriteBehind
 
 TABLE = "workflows"
 
 
-def make_state(settings: AdmissionSettings, subjects: Subjects, wall_offset_s: float) -> AdmissionState:
-    """The core as configured. Raises StartError for a policy that does not exist."""
-    policy = POLICIES.get(settings.policy)
-    if policy is None:
+def making_of(settings: AdmissionSettings, wall_offset_s: float) -> Making:
+    """What the core is made from. Raises StartError for a policy that does not exist."""
+    if settings.policy not in POLICIES:
         raise StartError(f"{PREFIX}POLICY={settings.policy!r}: unknown policy; known are {', '.join(sorted(POLICIES))}")
-    state = AdmissionState(
-        subjects,
-        policy(),
+    return Making(
+        cell=settings.cell,
+        policy=settings.policy,
         wall_offset_s=wall_offset_s,
         max_waiting_steps=settings.max_waiting_steps,
         max_wait_s=settings.max_wait_s,
+        weights=settings.tenant_weights(),
     )
-    for tenant, weight in settings.tenant_weights().items():
-        state.book.fair.set_weight(TenantId(tenant), weight)
-    return state
 
 
 async def serve(app: App) -> None:
@@ -43,10 +41,13 @@ async def serve(app: App) -> None:
     settings = load(AdmissionSettings, PREFIX)
     clock = MonotonicClock()
     subjects = Subjects(settings.cell)
-    state = make_state(settings, subjects, clock.wall_s() - clock.monotonic_s())
+    holder_id = settings.id or f"admission-{os.urandom(4).hex()}"
+    making = making_of(settings, clock.wall_s() - clock.monotonic_s())
+    state = make_core(making)
     bus = await app.connect()
     table = WriteBehind(bus, kv_bucket(settings.cell, TABLE))
-    driver = Driver(state, bus, write_behind=table.take, clock=clock)
+    handle = recorded(app.shared.record, "admission", holder_id, making, state.handle)
+    driver = Driver(state, bus, write_behind=table.take, clock=clock, handle=handle)
     _watch_levels(state)
 
     async def read_table() -> None:
@@ -57,7 +58,7 @@ async def serve(app: App) -> None:
         bus,
         driver,
         "admission",
-        settings.id or f"admission-{os.urandom(4).hex()}",
+        holder_id,
         subjects,
         follows=[subjects.worker_presence(), subjects.leader_hello()],
         leads_on=[

@@ -2,7 +2,7 @@
 
 Leader and standbys run the same core on the same messages; only a leader speaks. It knows no bus, clock or event
 loop: `service.py` and the simulator both drive it. The books are in `roster.py`, what a step costs and is told is in
-`stepbook.py`, who is refused in `door.py`, the active set in `policy.py`, tags in `fairness.py`.
+`stepbook.py`, who is refused in `door.py`, the active set in `policy.py`, tags in `order.py` and `fairness.py`.
 """
 
 from heapq import heappop, heappush
@@ -12,6 +12,7 @@ import msgspec
 from saga.admission.active_set import ActiveSet
 from saga.admission.door import refusal_of
 from saga.admission.needs import growth
+from saga.admission.order import FairStart, TagPolicy
 from saga.admission.policy import ActiveSetPolicy
 from saga.admission.records import Session, Step, Workflow, load
 from saga.admission.roster import Roster
@@ -54,6 +55,7 @@ from saga.kernel.effects import (
 from saga.kernel.steps import Move, StepState
 
 TICK_S = 0.25
+IDLE_TICK_S = 1.0  # without a step
 UNNAMED_S = 5.0  # a step that no beat names for so long is aborted
 ASK_AGAIN_S = 0.5  # of a waiting step that a beat names and nobody sent: it may still be on its way
 WORKER_SILENT_S = 3.0
@@ -76,14 +78,15 @@ class AdmissionState:
         self,
         subjects: Subjects,
         policy: ActiveSetPolicy,
+        order: TagPolicy | None = None,
         *,
         wall_offset_s: float = 0.0,
         max_waiting_steps: int = 10_000,
         max_wait_s: float = 600.0,
     ) -> None:
         self.leading = False
-        self.roster = Roster()
-        self.book = StepBook(subjects, self.roster, wall_offset_s)
+        self.roster = Roster(policy.rank)
+        self.book = StepBook(subjects, self.roster, order or FairStart(), wall_offset_s)
         self._subjects = subjects
         self._set = ActiveSet(self.roster, self.book, policy, subjects)
         self._wall_offset_s = wall_offset_s
@@ -156,7 +159,7 @@ class AdmissionState:
             case WorkerHello():
                 return self._worker(message, now_s, serves=True)
             case WorkerLeaving():
-                return self._worker_gone(message.worker_id)
+                return self._worker_gone(message.worker_id, now_s)
             case GatewayBeat():
                 return self._beat(message, now_s)
             case StepClaim():
@@ -185,7 +188,7 @@ class AdmissionState:
         step = self.book.add(workflow, ready, now_s)
         workflow.final = workflow.final or ready.final
         self.roster.claim(workflow, now_s)
-        effects += self._set.choose(workflow.pool, only=workflow)
+        effects += self._set.choose(workflow.pool, now_s, only=workflow)
         if step.life.state is StepState.WAITING:
             step.wait_cause = "inactive"
         return effects
@@ -218,9 +221,9 @@ class AdmissionState:
             return []
         workflow.last_sign_s = now_s
         if workflow.final and not workflow.steps:
-            return [*self._set.close(workflow), *self._set.choose(workflow.pool)]
+            return [*self._set.close(workflow), *self._set.choose(workflow.pool, now_s)]
         self.roster.claim(workflow, now_s)
-        return [self.book.row(workflow), *self._set.choose(workflow.pool)]
+        return [self.book.row(workflow), *self._set.choose(workflow.pool, now_s)]
 
     def _forecast(self, forecast: Forecast, now_s: float) -> Effects:
         workflow = self.roster.workflows.get(forecast.root)
@@ -229,9 +232,13 @@ class AdmissionState:
             return []
         pool = self.roster.pool(workflow.pool)
         session.growth_tokens = growth(forecast, session.context_tokens, pool.context_tokens)
+        session.remaining_engine_s = forecast.remaining_engine_s
         if forecast.samples and not workflow.foretold:
             workflow.foretold = True
             pool.learn_newcomer(session)
+        if workflow.foretold:
+            workflow.remaining_engine_s = sum(s.remaining_engine_s for s in workflow.sessions.values())
+            self.roster.rank(workflow)
         if session.live_steps:
             return []  # it is back already: this gap is history
         session.dormant_at_s = now_s + forecast.gap_p90_s
@@ -281,13 +288,13 @@ class AdmissionState:
         workflow.final = workflow.final or claim.step.final
         workflow.sessions[claim.step.session].home = claim.worker_id
         self.roster.claim(workflow, now_s)
-        return [*self._set.activate(workflow), *self._set.choose(workflow.pool)]
+        return [*self._set.activate(workflow), *self._set.choose(workflow.pool, now_s)]
 
     # --- workers -----------------------------------------------------------------------------------------------
 
     def _worker(self, hello: WorkerHello, now_s: float, *, serves: bool) -> Effects:
         if not serves:
-            return self._worker_gone(hello.worker_id)
+            return self._worker_gone(hello.worker_id, now_s)
         self._workers_seen_s[hello.worker_id] = now_s
         pool = self.roster.pool(hello.pool)
         known = pool.workers.get(hello.worker_id)
@@ -295,14 +302,14 @@ class AdmissionState:
         pool.cost = hello.cost
         if known is not None and known.kv_tokens == hello.kv_tokens:
             return []
-        return self._set.choose(hello.pool)
+        return self._set.choose(hello.pool, now_s)
 
-    def _worker_gone(self, worker_id: WorkerId) -> Effects:
+    def _worker_gone(self, worker_id: WorkerId, now_s: float) -> Effects:
         self._workers_seen_s.pop(worker_id, None)
         effects: Effects = []
         for pool_id, pool in self.roster.pools.items():
             if pool.workers.pop(worker_id, None) is not None:
-                effects += self._set.choose(pool_id)
+                effects += self._set.choose(pool_id, now_s)
         return effects
 
     # --- leadership --------------------------------------------------------------------------------------------
@@ -352,17 +359,17 @@ class AdmissionState:
                 and workflow.dormant(now_s)
             ):
                 self.roster.claim(workflow, now_s)
-                effects += self._set.release(workflow, "dormant")
+                effects += self._set.let_go(workflow, "dormant")
                 pools.add(workflow.pool)
         for pool_id in sorted(pools):
-            effects += self._set.choose(pool_id)
+            effects += self._set.choose(pool_id, now_s)
         for worker_id, seen_s in list(self._workers_seen_s.items()):
             if now_s - seen_s > WORKER_SILENT_S:
-                effects += self._worker_gone(worker_id)
+                effects += self._worker_gone(worker_id, now_s)
         if now_s >= self._next_sweep_s:
             self._next_sweep_s = now_s + 1.0
             effects += self._sweep(now_s)
-        return [*effects, WakeAt(now_s + TICK_S)]
+        return [*effects, WakeAt(now_s + (TICK_S if self.book.steps else IDLE_TICK_S))]
 
     def _sweep(self, now_s: float) -> Effects:
         effects: Effects = []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from saga.admission.fairness import FairQueue
+from saga.admission.order import TagPolicy
 from saga.admission.records import Session, Step, Workflow, save
 from saga.admission.roster import Pool, Roster
 from saga.contract.ids import RootId, StepId
@@ -36,9 +37,10 @@ OUTPUT_MEAN_WEIGHT = 0.02  # of one step in its pool's moving mean
 class StepBook:
     """Steps that are not over, and the fair queue that tags them."""
 
-    def __init__(self, subjects: Subjects, roster: Roster, wall_offset_s: float) -> None:
+    def __init__(self, subjects: Subjects, roster: Roster, order: TagPolicy, wall_offset_s: float) -> None:
         self.fence = 0
         self.fair = FairQueue()
+        self.order = order
         self.steps: dict[StepId, Step] = {}
         self._subjects = subjects
         self._roster = roster
@@ -95,7 +97,7 @@ class StepBook:
         admitted = StepAdmitted(
             step=step.step,
             tag=step.tag,
-            home=workflow.sessions[step.step.session].home,
+            home=workflow.sessions[step.step.session].home or workflow.bound,
             waited=step.wait_cause,
             fence=self.fence,
         )
@@ -131,9 +133,9 @@ class StepBook:
         pool = self._roster.pool(workflow.pool)
         cached_tokens = min(session.context_tokens, step.step.prompt_tokens) if session.home else 0
         estimate_s = pool.cost.step_s(step.step.prompt_tokens, cached_tokens, self._expected_output(pool, step))
-        virtual_start_s = self.fair.charge(workflow.tenant, estimate_s)
+        step.virtual_start_s = self.fair.charge(workflow.tenant, estimate_s)
         step.charged_s = estimate_s
-        step.tag = Tag(virtual_start_s, workflow.submitted_s, step.step.step_id)
+        step.tag = self.order.tag(workflow, step, step.virtual_start_s)
         step.life.advance(Move.ADMIT)
         self._waiting.discard(step.step.step_id)
         return [self._admitted(workflow, step)]
@@ -162,7 +164,7 @@ class StepBook:
             step, pool.cost.step_s(step.step.prompt_tokens, grant.cached_tokens, self._expected_output(pool, step))
         )
         if step.tag is not None:
-            self.fair.started(step.tag.virtual_start_s)
+            self.fair.started(step.virtual_start_s)
 
     def running(self, word: LeaseTaken | StepStarted | StepProgress, now_s: float) -> None:
         """The gateway says that the step runs."""
@@ -181,7 +183,8 @@ class StepBook:
         step = self.steps[claim.step.step_id]
         step.named_s = now_s
         if step.tag is None:
-            step.tag = Tag(self.fair.virtual_s, 0.0, claim.step.step_id)
+            step.virtual_start_s = self.fair.virtual_s
+            step.tag = Tag(step.virtual_start_s, 0.0, claim.step.step_id)
         if step.life.may(Move.START):
             step.life.advance(Move.START)
         self._waiting.discard(claim.step.step_id)

@@ -14,6 +14,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from saga.load.cli import main as bench  # noqa: PLC0415 - the load generator is only loaded when asked for
 
         return bench(argv[1:])
+    if argv[:1] == ["trace"]:  # the same
+        from saga.load.trace_cli import main as trace  # noqa: PLC0415 - the same
+
+        return trace(argv[1:])
+    if argv[:1] == ["replay"]:
+        from saga.sim.replay_cli import main as replay  # noqa: PLC0415 - it brings the cores of all services
+
+        return replay(argv[1:])
     flags = _parser().parse_args(argv)
     code: int = flags.act(flags)
     return code
@@ -27,6 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     up.add_parser(commands)
     worker.add_parser(commands)
     commands.add_parser("bench", help="replay agent sessions and compare systems", add_help=False)
+    commands.add_parser("trace", help="look at recorded sessions, convert them", add_help=False)
+    commands.add_parser("replay", help="feed recordings of live services to fresh cores", add_help=False)
     return parser
 
 

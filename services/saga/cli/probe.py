@@ -47,6 +47,11 @@ async def models(gateway_url: str) -> list[Model]:
     return []
 
 
+async def status_of(url: str, path: str) -> int:
+    """HTTP status of a GET; 0 for an answer that is no HTTP. Raises OSError, also when it takes too long."""
+    return (await _get(url, path))[0]
+
+
 async def _get(url: str, path: str) -> tuple[int, str]:
     """Status (0: none) and body. Raises OSError, also when it takes too long."""
     place = urlsplit(url)

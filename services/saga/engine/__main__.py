@@ -1,6 +1,6 @@
 """`python -m saga.engine`: one simulated SGLang server, set up by SAGA_ENGINE_*."""
 
-from saga.engine.config import PREFIX, EngineSettings
+from saga.engine.config import PREFIX, EngineConfig
 from saga.engine.http_server import serving
 from saga.runtime import config, log
 from saga.runtime.app import App, run
@@ -8,7 +8,7 @@ from saga.runtime.app import App, run
 
 async def serve(app: App) -> None:
     """Serve until told to stop."""
-    settings = config.load(EngineSettings, PREFIX)
+    settings = config.load(EngineConfig, PREFIX)
     async with serving(settings) as running:
         if settings.port_file is not None:
             settings.port_file.write_text(f"{running.port}\n")

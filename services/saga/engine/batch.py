@@ -7,10 +7,12 @@ has said least is retracted: it keeps what it said and waits again. Rules as in 
 
 from typing import Final
 
+from saga.engine.decoding import Decoding
 from saga.engine.new_tokens import NewTokenEstimate
 from saga.engine.pool import KvPool
 from saga.engine.profile import Profile
 from saga.engine.request import EngineRequest
+from saga.engine.settings import EngineSettings
 from saga.engine.stats import EngineStats
 from saga.engine.timing import IterationLoad, prefill_pairs
 from saga.engine.waiting import WaitingQueue
@@ -25,11 +27,9 @@ _WHEN_FREED: Final = 1 << 60
 class Batch:
     """The running requests of one engine, and those that wait to join."""
 
-    def __init__(self, profile: Profile, pool: KvPool, stats: EngineStats, *, priority_scheduling: bool) -> None:
-        self.waiting = WaitingQueue(by_priority=priority_scheduling)
-        self.decoding: dict[str, EngineRequest] = {}
-        self.context_tokens = 0
-        """KV tokens that the running iteration's decode attends to."""
+    def __init__(self, profile: Profile, pool: KvPool, stats: EngineStats, settings: EngineSettings) -> None:
+        self.waiting = WaitingQueue(settings, profile.page_tokens)
+        self.decoding = Decoding(profile.page_tokens)
         self.quiet_iterations = 0
         """Iterations from the running one on that only decode: nobody ends, joins or needs pages that are not there."""
         self.first_tokens: list[EngineRequest] = []
@@ -37,7 +37,7 @@ class Batch:
         self._profile = profile
         self._pool = pool
         self._stats = stats
-        self._priority_scheduling = priority_scheduling
+        self._priority_scheduling = settings.priority_scheduling
         self._estimate = NewTokenEstimate(profile.shrink)
         self._prefills: list[tuple[EngineRequest, int]] = []
         self._half_done: EngineRequest | None = None
@@ -51,7 +51,7 @@ class Batch:
     @property
     def running(self) -> int:
         """Requests that hold KV."""
-        return len(self.decoding) + len(self._prefilling())
+        return len(self.decoding) + len(self._prefills) + self._half_done_waits()
 
     @property
     def tries_next(self) -> bool:
@@ -60,24 +60,23 @@ class Batch:
 
     def holders(self) -> list[EngineRequest]:
         """Requests that hold KV, each once."""
-        return [*self.decoding.values(), *self._prefilling()]
+        self.decoding.settle()
+        return [*self.decoding, *self._prefilling()]
 
     def enqueue(self, request: EngineRequest) -> None:
         """A request starts to wait."""
         self.waiting.add(request)
-        if self._priority_scheduling or len(self.waiting) == 1:
+        if self.waiting.arrival_reorders or len(self.waiting) == 1:
             self._disturb()
 
     def drop(self, request: EngineRequest) -> None:
         """A request is over, wherever it stands; its KV is its owner's business."""
-        if self.decoding.pop(request.rid, None) is not None:
-            self.context_tokens -= request.fill_tokens
-        elif request in self._prefilling():
+        if request.node is None:
+            self.waiting.remove(request)
+        elif not self.decoding.remove(request):
             self._prefills = [entry for entry in self._prefills if entry[0] is not request]
             if self._half_done is request:
                 self._half_done = None
-        else:
-            self.waiting.remove(request)
         self._disturb()
 
     def begin(self, now_s: float) -> IterationLoad:
@@ -89,8 +88,7 @@ class Batch:
             budget -= self._go_on(self._half_done, budget)
         if self._half_done is None and self._retry_in <= 0:
             self._admit(budget, now_s)
-        self.context_tokens = sum(request.prompt_tokens + request.output_tokens for request in self.decoding.values())
-        if not self.decoding:
+        if not len(self.decoding):
             self._passes_before = 0
         # Prefill has its say after every pass; decode alone goes on to its next token.
         self._passes = 1 if self._prefills else self._profile.shrink - self._passes_before
@@ -100,8 +98,9 @@ class Batch:
             prefill_pairs=sum(prefill_pairs(request.prefilled_tokens, chunk) for request, chunk in self._prefills),
             prefill_context_tokens=sum(request.prefilled_tokens for request, _ in self._prefills),
             decodes=len(self.decoding),
-            context_tokens=self.context_tokens,
+            context_tokens=self.decoding.context_tokens,
             passes=self._passes,
+            load_s=0.0 if self._pool.host is None else self._pool.host.begin(now_s),
         )
 
     def cut(self, passes: int) -> None:
@@ -111,15 +110,17 @@ class Batch:
 
     def complete(self, end_s: float) -> list[EngineRequest]:
         """Take the results of the running iteration; returns the requests that end with it."""
-        at_end = []
+        over = []
         self._passes_before += self._passes
         if self._passes_before >= self._profile.shrink:
             self._passes_before = 0
-            for request in self.decoding.values():
-                request.output_tokens += 1
-                if request.output_tokens >= request.planned_tokens:
-                    at_end.append(request)
+            self.decoding.tick(1)
             self._count(1)
+            for request in self.decoding.ended():
+                if _is_over(request):
+                    over.append(request)
+                else:
+                    self.decoding.expect_end(request)
         self.first_tokens = []
         for request, chunk in self._prefills:
             request.prefilled_tokens += chunk
@@ -132,20 +133,21 @@ class Batch:
             if request.first_token_s < 0.0:
                 request.first_token_s = end_s
                 self.first_tokens.append(request)
-            request.output_tokens += 1
+            request.said_tokens += 1
             self._stats.generated_tokens += 1
-            self.decoding[request.rid] = request
-            at_end.append(request)
+            if _is_over(request):
+                over.append(request)
+            else:
+                self.decoding.add(request)
         self._prefills = []
-        return [request for request in at_end if _is_over(request)]
+        return over
 
-    def skip(self, iterations: int) -> None:
-        """Take the results of that many quiet iterations; the one after them is running now."""
-        for request in self.decoding.values():
-            request.output_tokens += iterations
-            grown = self._pool.grow(request, request.fill_tokens)
-            assert grown, "a quiet iteration ran out of pages"
-        self.context_tokens += iterations * len(self.decoding)
+    def skip(self, ends_s: list[float]) -> None:
+        """Take the results of as many quiet iterations as ended, at those times; the one after them is running now."""
+        self.decoding.tick(len(ends_s))
+        self._pool.take(self.decoding.short_pages(), ends_s)
+        self.decoding.has_room()
+        iterations = len(ends_s)
         self.quiet_iterations -= iterations
         self._passes = self._profile.shrink
         self._passes_before = 0
@@ -154,11 +156,13 @@ class Batch:
 
     def check(self) -> None:
         """Assert the batch's own invariants."""
-        for request in self.decoding.values():
+        self.decoding.settle()
+        self.decoding.check()
+        for request in self.decoding:
             assert request.output_tokens < request.planned_tokens <= request.max_new_tokens
             assert request.held_tokens >= request.fill_tokens, "decode without room"
         for request, chunk in self._prefills:
-            assert request.rid not in self.decoding
+            assert request not in self.decoding
             assert request.held_tokens >= request.prefilled_tokens + chunk
         assert self.running <= self._profile.max_running
         assert all(request.node is None for request in self.waiting)
@@ -168,6 +172,16 @@ class Batch:
         if self._half_done is not None and self._half_done not in requests:
             requests.append(self._half_done)
         return requests
+
+    def _half_done_waits(self) -> bool:
+        """Whether the half done prompt has no chunk in the running iteration."""
+        half_done = self._half_done
+        if half_done is None:
+            return False
+        for request, _ in self._prefills:  # noqa: SIM110 - asked often: a loop is cheaper than any()
+            if request is half_done:
+                return False
+        return True
 
     def _count(self, iterations: int) -> None:
         """Every decode has said so many tokens more."""
@@ -180,33 +194,39 @@ class Batch:
         self.quiet_iterations = 0
 
     def _quiet(self) -> int:
-        if self._prefills or self._half_done is not None or not self.decoding:
+        if self._prefills or self._half_done is not None or not len(self.decoding):
             return 0
-        steps = min(request.planned_tokens - request.output_tokens for request in self.decoding.values()) - 1
+        steps = self.decoding.until_end() - 1
         with_room = self._pool.available_pages // len(self.decoding) * self._profile.page_tokens
         until_retry = self._retry_in if len(self.waiting) else steps
         return max(0, min(steps, with_room, until_retry))
 
     def _room_for_decode(self) -> None:
-        for request in list(self.decoding.values()):
-            while request.rid in self.decoding and not self._pool.grow(request, request.fill_tokens):
-                self._retract(self._least_said())
+        pages = sum(self.decoding.short_pages())
+        if pages > self._pool.available_pages:
+            self.decoding.settle()
+            for request in list(self.decoding):
+                while request in self.decoding and not self._pool.grow(request, request.fill_tokens):
+                    self._retract(self._least_said())
+        elif pages:
+            self._pool.take([pages])
+        self.decoding.has_room()
 
     def _least_said(self) -> EngineRequest:
         """Whom SGLang retracts: the fewest output tokens, then the longest prompt; the last one of a batch stays."""
         if len(self.decoding) == 1 and self._half_done is not None:
             return self._half_done
-        return min(self.decoding.values(), key=lambda request: (request.output_tokens, -request.prompt_tokens))
+        return min(self.decoding, key=lambda request: (request.output_tokens, -request.prompt_tokens))
 
     def _retract(self, request: EngineRequest) -> None:
         if self._half_done is request:
             self._half_done = None
         else:
-            del self.decoding[request.rid]
+            self.decoding.remove(request)
         self._pool.release(request)
         request.retractions += 1
         self._stats.retractions += 1
-        self._estimate.retracted(self.decoding.values())
+        self._estimate.retracted(self.decoding)
         self.waiting.add(request)
         self._disturb()
 
@@ -214,19 +234,19 @@ class Batch:
         """Prefill the next chunk of the half done prompt, as much as there is room for; returns its tokens."""
         room = request.held_tokens - request.prefilled_tokens
         room += self._pool.available_pages * self._profile.page_tokens
-        chunk = self._chunk(request, min(budget, room))
+        chunk = self._chunk(request.fill_tokens - request.prefilled_tokens, min(budget, room))
         if chunk and self._pool.grow(request, request.prefilled_tokens + chunk):
             self._prefills.append((request, chunk))
             if request.prefilled_tokens + chunk == request.fill_tokens:
                 self._half_done = None
         return chunk
 
-    def _chunk(self, request: EngineRequest, budget: int) -> int:
-        rest = request.fill_tokens - request.prefilled_tokens
+    def _chunk(self, rest: int, budget: int) -> int:
         return rest if rest <= budget else budget // self._profile.page_tokens * self._profile.page_tokens
 
     def _admit(self, budget: int, now_s: float) -> None:
         """Start waiting requests, first one first, until chunk, slots or KV are used up."""
+        self.waiting.schedule(self._pool.tree)
         while (head := self.waiting.head()) is not None and budget >= self._profile.page_tokens:
             if self.running >= self._profile.max_running:
                 if not self._preempt_for(head):
@@ -254,17 +274,24 @@ class Batch:
     def _start(self, request: EngineRequest, budget: int) -> int:
         """Attach a waiting request to its prefix and make room for its first chunk; 0 when KV is short."""
         alone = self.running == 0
-        self._pool.attach(request)
+        pool, page_tokens = self._pool, self._profile.page_tokens
+        pool.attach(request)
         wanted = request.fill_tokens - request.prefilled_tokens + self._estimate.new_tokens(request)
-        chunk = self._chunk(request, budget)
+        loaded_tokens = pool.hosted_pages(request) * page_tokens
+        filled_tokens = request.prefilled_tokens + loaded_tokens
+        chunk = self._chunk(request.fill_tokens - filled_tokens, budget)
         fits = alone or wanted <= self._unreserved_tokens()
-        if chunk and fits and self._pool.grow(request, request.prefilled_tokens + chunk):
+        if chunk and fits and -(-(loaded_tokens + chunk) // page_tokens) <= pool.available_pages:
+            pool.start(request)
+            grown = pool.grow(request, filled_tokens + chunk)
+            assert grown, "there was room a moment ago"
+            assert request.prefilled_tokens == filled_tokens, "the host tier had other pages a moment ago"
             return chunk
-        self._pool.release(request)
+        pool.detach(request)
         return 0
 
     def _unreserved_tokens(self) -> float:
-        reserved = self._estimate.reserved_tokens(self.decoding.values())
+        reserved = self._estimate.reserved_tokens(self.decoding)
         for request, _ in self._prefills:
             missing = request.fill_tokens - request.held_tokens
             reserved += max(0, missing) + self._estimate.new_tokens(request)
@@ -272,9 +299,9 @@ class Batch:
 
     def _preempt_for(self, head: EngineRequest) -> bool:
         """With priorities: retract the least important decode if `head` beats it clearly."""
-        if not self._priority_scheduling or not self.decoding:
+        if not self._priority_scheduling or not len(self.decoding):
             return False
-        victim = min(self.decoding.values(), key=lambda request: (request.priority, request.output_tokens))
+        victim = min(self.decoding, key=lambda request: (request.priority, request.output_tokens))
         if head.priority - victim.priority <= PREEMPTION_THRESHOLD:
             return False
         self._retract(victim)

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from saga.engine.profile import Profile, UnknownProfileError, load_profile
+from saga.engine.settings import EngineSettings, Schedule
 from saga.runtime.errors import StartError
 
 PREFIX = "SAGA_ENGINE_"
@@ -14,7 +15,7 @@ PREFIX = "SAGA_ENGINE_"
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
-class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How one simulated engine runs."""
 
     host: str = "127.0.0.1"
@@ -45,10 +46,23 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     kv_events_topic: str = "kv"
     session_radix_cache: bool = True
     priority_scheduling: bool = False
+    schedule: Schedule = "fcfs"
     max_body_bytes: Annotated[int, Meta(gt=0)] = 64 << 20
 
 
-def profile_of(settings: EngineSettings) -> Profile:
+def engine_of(config: EngineConfig) -> EngineSettings:
+    """The settings of its core. Raises StartError for a combination that SGLang refuses."""
+    try:
+        return EngineSettings(
+            schedule=config.schedule,
+            priority_scheduling=config.priority_scheduling,
+            session_radix_cache=config.session_radix_cache,
+        )
+    except ValueError as error:
+        raise StartError(f"{PREFIX}PRIORITY_SCHEDULING, {PREFIX}SCHEDULE: {error}") from None
+
+
+def profile_of(settings: EngineConfig) -> Profile:
     """The profile with all overrides applied. Raises StartError that names the setting."""
     try:
         profile = load_profile(settings.profile)

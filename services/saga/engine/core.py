@@ -19,14 +19,19 @@ from saga.engine.events import (
     OpenSession,
     Progress,
     Rejected,
+    SetRetention,
 )
+from saga.engine.host_tier import HostTier
 from saga.engine.pool import KvPool
 from saga.engine.profile import Profile
 from saga.engine.request import EngineRequest
 from saga.engine.sessions import SessionTags
+from saga.engine.settings import EngineSettings
 from saga.engine.stats import EngineStats
 from saga.engine.timing import IterationLoad, IterationTimer
 from saga.kernel.effects import Tick, WakeAt
+
+_DEFAULTS = EngineSettings()
 
 
 class EngineCore:
@@ -35,17 +40,20 @@ class EngineCore:
     def __init__(
         self,
         profile: Profile,
+        settings: EngineSettings = _DEFAULTS,
         *,
-        session_radix_cache: bool = True,
-        priority_scheduling: bool = False,
         progress: bool = True,
+        pool: KvPool | None = None,
     ) -> None:
+        """`pool`: a KV pool to use, perhaps with other engines; what is done to it is told by whoever does it."""
         self.profile = profile
         self.stats = EngineStats()
         self._progress = progress
-        self._pool = KvPool(profile.kv_pages, profile.page_tokens)
-        self._sessions = SessionTags(enabled=session_radix_cache)
-        self._batch = Batch(profile, self._pool, self.stats, priority_scheduling=priority_scheduling)
+        host = HostTier(profile, settings.host_kv_tokens) if settings.host_kv_tokens and pool is None else None
+        self._pool = pool or KvPool(profile.kv_pages, profile.page_tokens, host)
+        self._shares_pool = pool is not None
+        self._sessions = SessionTags(enabled=settings.session_radix_cache)
+        self._batch = Batch(profile, self._pool, self.stats, settings)
         self._timer = IterationTimer(profile)
         self._requests: dict[str, EngineRequest] = {}
         self._end_s = -1.0
@@ -57,6 +65,7 @@ class EngineCore:
     def handle(self, event: Event, now_s: float) -> list[Effect]:
         """Do what is due at `now_s` and then the event; returns effects in order, WakeAt last."""
         self._advance(now_s)
+        self._pool.at(now_s)
         match event:
             case Tick():
                 pass
@@ -68,6 +77,8 @@ class EngineCore:
                 self._sessions.open(session_id)
             case CloseSession(session_id):
                 self._sessions.close(session_id, self._pool.tree)
+            case SetRetention(session_id, value):
+                self._sessions.value(session_id, value, self._pool.tree)
             case Flush():
                 self._flush()
         if self._end_s < 0.0:
@@ -125,7 +136,8 @@ class EngineCore:
         """Assert all invariants; for tests and the simulator."""
         self._batch.check()
         holders = self._batch.holders()
-        self._pool.check(holders)
+        if not self._shares_pool:
+            self._pool.check(holders)
         assert {request.rid for request in [*holders, *self._batch.waiting]} == set(self._requests)
         assert (self._end_s >= 0.0) == bool(holders), "a batch without an iteration, or the reverse"
         assert self.idle or holders, "requests wait for nothing"
@@ -169,6 +181,7 @@ class EngineCore:
                 self._skip(now_s)
             else:
                 end_s = self._end_s
+                self._pool.at(end_s)
                 finished = self._batch.complete(end_s)
                 for request in self._batch.first_tokens:
                     self._report(request)
@@ -176,26 +189,17 @@ class EngineCore:
                     self._finish(request, request.reason, end_s)
                 self._begin(end_s)
         if self._progress:
-            for request in self._batch.decoding.values():
+            for request in self._batch.decoding:
                 self._report(request)
 
     def _skip(self, now_s: float) -> None:
         """Complete quiet iterations up to `now_s`; the one in flight afterwards may be quiet too."""
-        batch = self._batch
-        size = len(batch.decoding)
-        passes = self.profile.shrink
-        context_tokens = batch.context_tokens
-        quiet = batch.quiet_iterations
-        end_s = self._end_s
-        done = 0
-        while done < quiet and end_s <= now_s:
-            done += 1
-            context_tokens += size
-            self._iteration_s = passes * self._timer.decode_pass_s(size, context_tokens)
-            end_s += self._iteration_s
-        self._end_s = end_s
-        self._load = IterationLoad(decodes=size, context_tokens=context_tokens, passes=passes)
-        batch.skip(done)
+        load = self._load._replace(passes=self.profile.shrink)
+        ends_s, seconds = self._timer.decode_ends(load, self._end_s, now_s, self._batch.quiet_iterations)
+        self._end_s = ends_s.pop()
+        self._iteration_s = seconds
+        self._load = load._replace(context_tokens=load.context_tokens + len(ends_s) * load.decodes)
+        self._batch.skip(ends_s)
 
     def _begin(self, now_s: float) -> None:
         self._load = load = self._batch.begin(now_s)
@@ -229,7 +233,7 @@ class EngineCore:
         if self._progress:
             self._report(request)
         # The last token said was never fed back, so it has no KV.
-        computed = request.fill_tokens - 1 if request.rid in self._batch.decoding else request.prefilled_tokens
+        computed = request.fill_tokens - 1 if request in self._batch.decoding else request.prefilled_tokens
         self._batch.drop(request)
         if request.node is not None:
             self._pool.cache(request, computed)

@@ -70,11 +70,21 @@ class CloseSession(Struct, frozen=True):
     session_id: str
 
 
+class SetRetention(Struct, frozen=True):
+    """How much keeping an open session's KV is worth: higher goes later, among equal counts of session references.
+
+    0 unless said; forgotten when the session closes. Ignored for a session that is not open.
+    """
+
+    session_id: str
+    value: float
+
+
 class Flush(Struct, frozen=True):
     """Drop the whole cache; only while nothing runs or waits."""
 
 
-Event = Arrive | Tick | Abort | OpenSession | CloseSession | Flush
+Event = Arrive | Tick | Abort | OpenSession | CloseSession | SetRetention | Flush
 
 
 class Progress(Struct, frozen=True):

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from saga.engine.config import EngineSettings
+from saga.engine.config import EngineConfig
 from saga.engine.http_bodies import decode
 from saga.engine.http_errors import BadRequestError, error_response
 from saga.engine.http_metrics import CONTENT_TYPE, EngineMetrics
@@ -48,7 +48,7 @@ class AdminEndpoints:
     """Handlers of one engine."""
 
     def __init__(
-        self, engine: EngineService, settings: EngineSettings, publisher: KvEventPublisher, *, model: str
+        self, engine: EngineService, settings: EngineConfig, publisher: KvEventPublisher, *, model: str
     ) -> None:
         self._engine = engine
         self._settings = settings
@@ -122,7 +122,7 @@ class AdminEndpoints:
             "max_running_requests": profile.max_running,
             "chunked_prefill_size": profile.chunk_tokens,
             "enable_mixed_chunk": True,
-            "schedule_policy": "fcfs",
+            "schedule_policy": settings.schedule,
             "enable_priority_scheduling": settings.priority_scheduling,
             "radix_eviction_policy": "lru",
             "enable_session_radix_cache": settings.session_radix_cache,

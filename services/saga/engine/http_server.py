@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import zmq
 from aiohttp import web
 
-from saga.engine.config import PREFIX, EngineSettings, profile_of
+from saga.engine.config import PREFIX, EngineConfig, engine_of, profile_of
 from saga.engine.http_admin import AdminEndpoints
 from saga.engine.http_ask import Asks
 from saga.engine.http_errors import openai_errors
@@ -37,7 +37,7 @@ class RunningEngine:
 
 
 @asynccontextmanager
-async def serving(settings: EngineSettings, clock: Clock | None = None) -> AsyncIterator[RunningEngine]:
+async def serving(settings: EngineConfig, clock: Clock | None = None) -> AsyncIterator[RunningEngine]:
     """Serve an engine until the block ends. Raises StartError for a bad profile or a port that is taken."""
     profile = profile_of(settings)
     model = settings.model_name or profile.model
@@ -50,11 +50,10 @@ async def serving(settings: EngineSettings, clock: Clock | None = None) -> Async
         raise StartError(f"{wanted}: {error}") from None
     engine = EngineService(
         profile,
+        engine_of(settings),
         clock or MonotonicClock(),
         publisher,
         speed=settings.speed,
-        session_radix_cache=settings.session_radix_cache,
-        priority_scheduling=settings.priority_scheduling,
     )
     app = web.Application(middlewares=[openai_errors], client_max_size=settings.max_body_bytes)
     GenerateEndpoints(engine, Asks(profile, settings.seed), model).add_to(app.router)
@@ -74,7 +73,7 @@ async def serving(settings: EngineSettings, clock: Clock | None = None) -> Async
         publisher.close()
 
 
-async def _listen(runner: web.AppRunner, settings: EngineSettings) -> int:
+async def _listen(runner: web.AppRunner, settings: EngineConfig) -> int:
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -4,9 +4,9 @@ It expects each running request to use `ratio` of the tokens it may still produc
 decode goes well and jumps up at a retraction. Called by Batch.
 """
 
-from collections.abc import Collection
 from typing import Final
 
+from saga.engine.decoding import Decoding
 from saga.engine.request import EngineRequest
 
 # SGLang: SGLANG_INIT_NEW_TOKEN_RATIO, SGLANG_MIN_NEW_TOKEN_RATIO_FACTOR, SGLANG_NEW_TOKEN_RATIO_DECAY_STEPS,
@@ -30,15 +30,17 @@ class NewTokenEstimate:
         """Output tokens that a request is taken to want when it is admitted."""
         return min(request.left_tokens, self._clip_tokens)
 
-    def reserved_tokens(self, decoding: Collection[EngineRequest]) -> float:
+    def reserved_tokens(self, decoding: Decoding) -> float:
         """Tokens that running requests are expected to need still."""
+        if decoding.most_new_tokens <= self._clip_tokens:
+            return decoding.left_tokens * self.ratio
         return sum(map(self.new_tokens, decoding)) * self.ratio
 
     def decayed(self, iterations: int) -> None:
         """So many iterations went without a retraction."""
         self.ratio = max(_LEAST_RATIO, self.ratio - iterations * _DECAY_PER_ITERATION)
 
-    def retracted(self, decoding: Collection[EngineRequest]) -> None:
+    def retracted(self, decoding: Decoding) -> None:
         """A request had to give way; `decoding` are those that stay."""
         produced = sum(request.output_tokens for request in decoding)
         allowed = sum(request.max_new_tokens for request in decoding)

@@ -19,6 +19,7 @@ NOMINAL_BATCH = 32
 
 Positive = Annotated[float, Meta(gt=0)]
 PositiveInt = Annotated[int, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 
 
@@ -45,12 +46,22 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mem_bytes_per_s: Positive
     mfu: Fraction
     mbu: Fraction
-    overhead_s: Annotated[float, Meta(ge=0)]
+    overhead_s: NotNegative
     mean_output_tokens: Positive
-    expert_weight_bytes: Annotated[float, Meta(ge=0)] = 0.0
+    expert_weight_bytes: NotNegative = 0.0
     """Part of `weight_bytes` in routed experts, of which a step reads only those that its tokens choose."""
     experts: PositiveInt = 1
     experts_per_token: PositiveInt = 1
+    host_bytes: NotNegative = 0.0
+    """This engine's share of the machine's main memory; 0, as for the next four: not stated, so no host KV tier."""
+    host_kv_tokens: Annotated[int, Meta(ge=0)] = 0
+    """Size of the host KV tier where one is switched on."""
+    host_link_bytes_per_s: NotNegative = 0.0
+    """Data sheet rate between main memory and the GPUs, one direction."""
+    host_bytes_per_s: NotNegative = 0.0
+    """What KV copies in one direction reach alone."""
+    host_bytes_per_s_both: NotNegative = 0.0
+    """What each direction reaches while both are busy."""
     shrink: PositiveInt = 1
     """How many real tokens a token stands for; 1 in every file."""
 
@@ -75,6 +86,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self,
             context_tokens=max(1, self.context_tokens // factor),
             kv_tokens=max(self.page_tokens, self.kv_tokens // factor),
+            host_kv_tokens=self.host_kv_tokens // factor,
             chunk_tokens=chunk_tokens,
             flops_per_token=self.flops_per_token * factor,
             attention_flops_per_pair=self.attention_flops_per_pair * factor**2,

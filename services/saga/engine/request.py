@@ -4,6 +4,15 @@ from saga.engine.events import Arrive, Output
 from saga.engine.radix import Node
 
 
+class Ticks:
+    """Tokens that everybody in a batch has decoded since it began to be counted."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class EngineRequest:
     """A request from its arrival to its end.
 
@@ -15,10 +24,10 @@ class EngineRequest:
         "cached_tokens",
         "first_token_s",
         "held_tokens",
+        "join",
         "max_new_tokens",
         "node",
         "output",
-        "output_tokens",
         "planned_tokens",
         "prefilled_tokens",
         "priority",
@@ -28,9 +37,12 @@ class EngineRequest:
         "reported_tokens",
         "retractions",
         "rid",
+        "said_tokens",
         "session_generation",
         "session_id",
+        "since_tick",
         "started_s",
+        "ticks",
         "tree_pages",
     )
 
@@ -41,8 +53,13 @@ class EngineRequest:
     session_id: str
     session_generation: int
     output: Output
-    output_tokens: int
-    """Produced so far; the last of them has no KV yet."""
+    said_tokens: int
+    """Output tokens when it last began or stopped to decode."""
+    ticks: "Ticks | None"
+    """While it decodes: the count of decoded tokens that it goes with, since `since_tick`."""
+    since_tick: int
+    join: int
+    """Orders those that decode by when they began to."""
     planned_tokens: int
     """Up to here the output is known to go on."""
     reason: str
@@ -69,7 +86,9 @@ class EngineRequest:
         self.session_id = arrival.session_id
         self.session_generation = session_generation
         self.output = arrival.output
-        self.output_tokens = 0
+        self.said_tokens = 0
+        self.ticks = None
+        self.since_tick = self.join = 0
         self.planned_tokens = 0
         self.reason = ""
         self.reported_tokens = 0
@@ -83,6 +102,13 @@ class EngineRequest:
         self.arrived_s = now_s
         self.started_s = -1.0
         self.first_token_s = -1.0
+
+    @property
+    def output_tokens(self) -> int:
+        """Output tokens produced so far; the last of them has no KV yet."""
+        if self.ticks is None:
+            return self.said_tokens
+        return self.said_tokens + self.ticks.count - self.since_tick
 
     @property
     def fill_tokens(self) -> int:

@@ -28,6 +28,7 @@ from saga.engine.events import (
 from saga.engine.lag import LagMeter
 from saga.engine.output import LiveOutput
 from saga.engine.profile import Profile
+from saga.engine.settings import EngineSettings
 from saga.engine.zmq_events import AllBlocksCleared, KvEvent, KvEventPublisher, removed_event, stored_event
 from saga.kernel.effects import Tick, WakeAt
 from saga.kv.pages import HASH_BYTES
@@ -80,16 +81,13 @@ class EngineService:
     def __init__(
         self,
         profile: Profile,
+        engine: EngineSettings,
         clock: Clock,
         publisher: KvEventPublisher,
         *,
         speed: float = 1.0,
-        session_radix_cache: bool = True,
-        priority_scheduling: bool = False,
     ) -> None:
-        self.core = EngineCore(
-            profile, session_radix_cache=session_radix_cache, priority_scheduling=priority_scheduling
-        )
+        self.core = EngineCore(profile, engine)
         self.lag = LagMeter()
         self.speed = speed
         self.finished_sink = _ignore

@@ -32,6 +32,11 @@ class SessionTags:
         self._generations.pop(session_id, None)
         return tree.untag(session_id)
 
+    def value(self, session_id: str, value: float, tree: RadixTree) -> None:
+        """Set what an open session's KV is worth keeping; ignored for others."""
+        if session_id in self._generations:
+            tree.set_value(session_id, value)
+
     def tag(self, session_id: str, generation: int, node: Node, tree: RadixTree) -> None:
         """Reference a finished request's KV, unless its session was closed or reopened since it arrived."""
         if generation and self._generations.get(session_id) == generation:

@@ -23,6 +23,8 @@ class IterationLoad(NamedTuple):
     context_tokens: int = 0
     """KV that they attend to."""
     passes: int = 1
+    load_s: float = 0.0
+    """Load-back from the host tier, layer by layer beside the computation; only together with prefill."""
 
 
 class IterationTimer:
@@ -66,12 +68,33 @@ class IterationTimer:
         memory_s = self._read_s(
             load.prefill_tokens * self._profile.shrink + load.decodes, load.context_tokens + load.prefill_context_tokens
         )
-        return load.passes * (max(compute_s, memory_s) + self._overhead_s)
+        return load.passes * (max(compute_s, memory_s, load.load_s) + self._overhead_s)
 
     def decode_pass_s(self, decodes: int, context_tokens: int) -> float:
         """Seconds of one pass that only decodes."""
         compute_s = decodes * self._decode_token_s + context_tokens * self._decode_pair_s
         return max(compute_s, self._read_s(decodes, context_tokens)) + self._overhead_s
+
+    def decode_ends(self, load: IterationLoad, end_s: float, until_s: float, most: int) -> tuple[list[float], float]:
+        """Ends of consecutive iterations that only decode, the first of them `load` at `end_s`; seconds of the last.
+
+        Each attends to a token more per request than the last; at most `most` follow, none begins after `until_s`.
+        The sums are those of `iteration_s`, one by one.
+        """
+        decodes, passes, context_tokens = load.decodes, load.passes, load.context_tokens
+        overhead_s, pair_s, kv_s = self._overhead_s, self._decode_pair_s, self._kv_s
+        token_s = decodes * self._decode_token_s
+        weights_s = self._read_s(decodes, 0)
+        ends = [end_s]
+        seconds = 0.0
+        while len(ends) <= most and end_s <= until_s:
+            context_tokens += decodes
+            compute_s = token_s + context_tokens * pair_s
+            memory_s = weights_s + context_tokens * kv_s
+            seconds = passes * (max(compute_s, memory_s) + overhead_s)
+            end_s += seconds
+            ends.append(end_s)
+        return ends, seconds
 
     def _read_s(self, tokens: int, context_tokens: int) -> float:
         weights_s = self._weights_s

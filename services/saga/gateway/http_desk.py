@@ -7,6 +7,7 @@ Made by `service.py`, used by `http_*.py`.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Final
 
 from saga.contract.ids import NO_WORKER, GatewayId, PoolId, StepId
@@ -14,13 +15,14 @@ from saga.contract.messages import Grant, Message, StepChain, StepReady, WorkerL
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.gateway.events import GatewayEffect, GatewayEvent, Reject, Run, SendChain, Submitted
 from saga.gateway.fleet import Fleet, Pool
+from saga.gateway.making import Making, make_core
 from saga.gateway.sessions import Prompt
-from saga.gateway.state import GatewayState
 from saga.kernel.effects import Append, Effect, Log, Publish, Received, Request, Tick, WakeAt
 from saga.runtime.bus import Bus, Incoming
 from saga.runtime.clock import Clock, MonotonicClock
 from saga.runtime.errors import BusTimeout, BusUnavailable, MessageError
 from saga.runtime.log import get_logger
+from saga.runtime.recording import recorded
 
 REQUEST_TIMEOUT_S: Final = 2.0
 SERVICES_LED: Final = ("admission", "placement")
@@ -66,12 +68,21 @@ class Desk:
     """The core with its bus, for as many requests as are in flight."""
 
     def __init__(
-        self, bus: Bus, gateway_id: GatewayId, cell: str, *, clock: Clock | None = None, fleet: Fleet | None = None
+        self,
+        bus: Bus,
+        gateway_id: GatewayId,
+        cell: str,
+        *,
+        clock: Clock | None = None,
+        fleet: Fleet | None = None,
+        record: Path | None = None,
     ) -> None:
         self.gateway_id = gateway_id
         self.clock = clock or MonotonicClock()
         self.fleet = fleet or Fleet()
-        self.state = GatewayState(gateway_id, Subjects(cell))
+        making = Making(cell=cell, gateway_id=gateway_id)
+        self.state = make_core(making)
+        self._handle = recorded(record, "gateway", gateway_id, making, self.state.handle)
         self._bus = bus
         self._subjects = Subjects(cell)
         self._leaders = kv_bucket(cell, "leaders")
@@ -100,7 +111,7 @@ class Desk:
     def tell(self, event: GatewayEvent) -> None:
         """What became of a step."""
         now_s = self.now_s()
-        self._perform(self.state.handle(event, now_s), now_s)
+        self._perform(self._handle(event, now_s), now_s)
 
     def holds(self, step_id: StepId, grant: Grant) -> bool:
         """Whether the request may be written now; ask right after Sending."""
@@ -185,7 +196,7 @@ class Desk:
 
     def _receive(self, message: Message) -> None:
         now_s = self.now_s()
-        self._perform(self.state.handle(Received(message), now_s), now_s)
+        self._perform(self._handle(Received(message), now_s), now_s)
 
     def _hear_worker(self, incoming: Incoming) -> None:
         message = incoming.message
@@ -198,7 +209,7 @@ class Desk:
     def _tick(self) -> None:
         self._timer = None
         now_s = self.now_s()
-        self._perform(self.state.handle(Tick(), now_s), now_s)
+        self._perform(self._handle(Tick(), now_s), now_s)
 
     def _wake_at(self, at_s: float, now_s: float) -> None:
         if self._timer is not None:

@@ -26,7 +26,7 @@ async def serve(app: App) -> None:
     tenants = _tenants(settings.tenants)
     gateway_id = GatewayId(settings.id or f"gw-{os.urandom(4).hex()}")
     bus = await app.connect()
-    desk = Desk(bus, gateway_id, settings.cell)
+    desk = Desk(bus, gateway_id, settings.cell, record=app.shared.record)
     app.spawn(desk.watch(), name="desk")
     engines = EngineClient(settings.connect_s)
     server = HttpServer(settings, desk, engines, tenants)

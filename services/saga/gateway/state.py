@@ -92,7 +92,7 @@ class GatewayState:
     def holds(self, step_id: StepId, grant: Grant) -> bool:
         """Whether the request may be written to the engine now; ask right after `Sending`."""
         record = self._steps.get(step_id)
-        return record is not None and record.grant is grant and record.life.state is StepState.STARTED
+        return record is not None and record.grant == grant and record.life.state is StepState.STARTED
 
     @property
     def waiting(self) -> int:
@@ -152,7 +152,7 @@ class GatewayState:
 
     def _sending(self, step_id: StepId, grant: Grant, now_s: float) -> Effects:
         record = self._steps.get(step_id)
-        if record is None or record.grant is not grant or record.life.state is not StepState.TAKEN:
+        if record is None or record.grant != grant or record.life.state is not StepState.TAKEN:
             return []
         if now_s > record.must_start_by_s:  # the reservation may be someone else's by now
             return self._try_again(record, "expired", now_s)
@@ -326,8 +326,10 @@ class GatewayState:
         if now_s >= self._next_beat_s:
             self._next_beat_s = now_s + BEAT_S
             effects += self._beat(now_s)
-        next_s = min(self._next_beat_s, self._resends[0][0]) if self._resends else self._next_beat_s
-        return [*effects, WakeAt(next_s)]
+        if self._steps:  # without one there is nothing to say: the next to be submitted asks to be woken
+            next_s = min(self._next_beat_s, self._resends[0][0]) if self._resends else self._next_beat_s
+            effects.append(WakeAt(next_s))
+        return effects
 
     def _beat(self, now_s: float) -> Effects:
         waiting: list[WaitingStep] = []
@@ -349,7 +351,7 @@ class GatewayState:
             )
             running.append(lease)
         beats: Effects = []
-        for start in range(0, max(len(waiting), len(running), 1), BEAT_STEPS):
+        for start in range(0, max(len(waiting), len(running)), BEAT_STEPS):
             part = slice(start, start + BEAT_STEPS)
             beat = GatewayBeat(gateway_id=self.gateway_id, waiting=tuple(waiting[part]), running=tuple(running[part]))
             beats.append(Publish(self._subjects.gateway_word(), beat))

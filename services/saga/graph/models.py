@@ -45,6 +45,7 @@ class Model(msgspec.Struct, gc=False):
     gaps: Sketch = msgspec.field(default_factory=Sketch)
     continued: list[int] = []  # [n]: sessions that went on after their n-th step
     ended: list[int] = []  # [n]: sessions that ended with it
+    outcomes: int = 0  # returns and ends counted
     growth_tokens: Mean = msgspec.field(default_factory=Mean)
     engine_s: Mean = msgspec.field(default_factory=Mean)
     learnt_until_at: float = 0.0  # wall time of the newest step learnt: a replay teaches nothing twice
@@ -66,6 +67,7 @@ class Model(msgspec.Struct, gc=False):
         """A session went on after its `steps`-th step, which had called `tool`. Negative gap: unknown."""
         follows = self.tool(tool)
         follows.returned += 1
+        self.outcomes += 1
         _count(self.continued, steps)
         if gap_s >= 0:
             follows.gaps.add(gap_s)
@@ -82,6 +84,7 @@ class Model(msgspec.Struct, gc=False):
     def saw_end(self, tool: str, steps: int) -> None:
         """A session ended with its `steps`-th step."""
         self.tool(tool).ended += 1
+        self.outcomes += 1
         _count(self.ended, steps)
 
 

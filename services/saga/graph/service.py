@@ -12,9 +12,9 @@ from typing import Final
 from saga.contract.messages import StepFinished
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.graph.config import GraphConfig
-from saga.graph.forecast import policy_named
+from saga.graph.making import Making, make_core
 from saga.graph.partitions import RENEW_S, Membership
-from saga.graph.state import GraphState, Loaded, Owned, Replayed
+from saga.graph.state import GraphEvent, Loaded, Owned, Replayed, Settle
 from saga.kernel.effects import Effect, Persist, Publish, Received, Tick, WakeAt
 from saga.runtime import metrics
 from saga.runtime.app import App
@@ -22,6 +22,7 @@ from saga.runtime.bus import Bus, Entry, Incoming, KeyValue
 from saga.runtime.clock import Clock, MonotonicClock
 from saga.runtime.errors import BusUnavailable, KvConflict, MessageTooLarge
 from saga.runtime.log import get_logger
+from saga.runtime.recording import Handle, recorded
 
 _SLICE: Final = 200  # replayed messages between two looks at the loop
 _LONGEST_NAP_S: Final = 60.0
@@ -49,10 +50,13 @@ class Graph:
         self._outbox: asyncio.Queue[Publish | None] = asyncio.Queue()
         self._wake_s = 0.0
         self._woken = asyncio.Event()
-        self.state = GraphState(Subjects(config.cell), policy_named(config.forecast))
+        self._making = Making(cell=config.cell, forecast=config.forecast)
+        self.state = make_core(self._making)
+        self._handle: Handle = self.state.handle
 
     async def live(self, app: App) -> None:
         """From the stored models to the last write."""
+        self._handle = recorded(app.shared.record, "graph", self._me, self._making, self.state.handle)
         models = await self._bus.kv(kv_bucket(self._config.cell, "graph"))
         members = await self._bus.kv(kv_bucket(self._config.cell, "graph-members"))
         await self._learn_the_past(models)
@@ -74,7 +78,7 @@ class Graph:
             await members.delete(self._me)  # the others take over at once
         for subscription in (*subscriptions, watch):
             await subscription.drain()
-        self._perform(self.state.settle())
+        self.feed(Settle())
         self._outbox.put_nowait(None)
         await sending
         await self._store_all(models)
@@ -86,9 +90,9 @@ class Graph:
 
     # In
 
-    def feed(self, event: Received | Tick | Owned) -> None:
+    def feed(self, event: GraphEvent) -> None:
         """An event into the core, its effects out."""
-        self._perform(self.state.handle(event, self._clock.monotonic_s()))
+        self._perform(self._handle(event, self._clock.monotonic_s()))
 
     def _received(self, incoming: Incoming) -> None:
         self.feed(Received(incoming.message))
@@ -97,14 +101,14 @@ class Graph:
         """Stored models, then the tail of the step stream. Neither is needed."""
         try:
             for entry in (await models.items()).values():
-                self.state.handle(Loaded(entry.value), self._clock.monotonic_s())
+                self._handle(Loaded(entry.value), self._clock.monotonic_s())
             subject = Subjects(self._config.cell).every_step_end()
             past = await self._bus.replay(subject, self._config.replay_s) if self._config.replay_s else []
         except BusUnavailable as error:
             log.warning("graph.no_past", error=str(error))
             return
         for number, message in enumerate(past):
-            self.state.handle(Replayed(message), self._clock.monotonic_s())
+            self._handle(Replayed(message), self._clock.monotonic_s())
             if number % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
         log.info("graph.past", steps=sum(isinstance(message, StepFinished) for message in past))

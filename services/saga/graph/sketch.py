@@ -5,6 +5,8 @@ change. The tail is kept as it is; nothing is fitted. Ours rather than `ddsketch
 """
 
 import math
+from bisect import bisect_left
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -29,7 +31,7 @@ def value_of(bucket: int) -> float:
 
 
 class Sketch(msgspec.Struct, gc=False):
-    """Weights by bucket; `samples` counts all ever added."""
+    """Weights by bucket, lowest first; `samples` counts all ever added."""
 
     weights: dict[int, float] = {}
     weight: float = 0.0
@@ -38,7 +40,12 @@ class Sketch(msgspec.Struct, gc=False):
     def add(self, value_s: float) -> None:
         """One more duration, in seconds."""
         bucket = bucket_of(value_s)
-        self.weights[bucket] = self.weights.get(bucket, 0.0) + 1.0
+        weights = self.weights
+        if bucket in weights:
+            weights[bucket] += 1.0
+        else:  # rare: there are few buckets, and many samples
+            weights[bucket] = 1.0
+            self.weights = dict(sorted(weights.items()))
         self.weight += 1.0
         self.samples += 1
         if self.weight > MAX_WEIGHT:
@@ -58,9 +65,14 @@ class Sketch(msgspec.Struct, gc=False):
 
 
 def mixed(sketches: list[Sketch], enough: float) -> Sketch:
-    """The first sketch, filled up from the next ones in turn until it has `enough` weight, or all are used."""
+    """The first sketch, filled up from the next ones in turn until it has `enough` weight, or all are used.
+
+    Only to be read: a sketch that has enough alone is returned as it is.
+    """
     mix = Sketch()
     for sketch in sketches:
+        if sketch.weight >= enough and not mix.weights:
+            return sketch
         wanted = sketch.weight if mix.weight == 0.0 else min(sketch.weight, enough - mix.weight)
         if wanted <= 0:
             continue
@@ -78,12 +90,7 @@ def quantiles(sketch: Sketch, wanted: tuple[float, ...]) -> list[float]:
     """Durations, in seconds, below which these ascending shares of the weight lie. Raises ValueError when empty."""
     if not sketch.weights:
         raise ValueError("an empty sketch has no quantiles")
-    found: list[float] = []
-    below = 0.0
-    total = sum(sketch.weights.values())
-    ascending = sorted(sketch.weights.items())
-    for bucket, weight in ascending:
-        below += weight
-        while len(found) < len(wanted) and below >= wanted[len(found)] * total - 1e-9:
-            found.append(value_of(bucket))
-    return found + [value_of(ascending[-1][0])] * (len(wanted) - len(found))
+    ascending = sorted(sketch.weights)
+    below = list(accumulate(map(sketch.weights.__getitem__, ascending)))
+    last = len(ascending) - 1
+    return [value_of(ascending[min(last, bisect_left(below, share * below[last] - 1e-9))]) for share in wanted]

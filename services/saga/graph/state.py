@@ -22,9 +22,9 @@ from saga.kernel.effects import Effect, Persist, Publish, Received, Tick, WakeAt
 FORGET_S: Final = 3_600.0  # a workflow without a sign of life
 MAX_WORKFLOWS: Final = 20_000
 MAX_MODELS: Final = 1_000
-PERSIST_EVERY_S: Final = 2.0
-TICK_S: Final = 1.0
+PERSIST_EVERY_S: Final = 10.0  # what is lost when a process dies, the replay at the start of the next teaches again
 GLOBAL: Final = "all"
+NEVER_S: Final = float("inf")
 
 
 class Owned(msgspec.Struct, frozen=True):
@@ -45,7 +45,11 @@ class Replayed(msgspec.Struct, frozen=True):
     message: Message
 
 
-GraphEvent: TypeAlias = Received | Replayed | Loaded | Owned | Tick
+class Settle(msgspec.Struct, frozen=True):
+    """Event: the process ends; store everything of ours that is not stored yet."""
+
+
+GraphEvent: TypeAlias = Received | Replayed | Loaded | Owned | Tick | Settle
 Effects = list[Effect]
 
 
@@ -61,12 +65,11 @@ class GraphState:
         self._subjects = subjects
         self._policy = policy
         self._owned = frozenset(range(PARTITIONS))
-        self._next_tick_s = float("inf")
+        self._next_tick_s = NEVER_S
         self.workflows: OrderedDict[RootId, Aeg] = OrderedDict()  # longest unseen first
         self.models: OrderedDict[str, Model] = OrderedDict()  # longest unused first
         self._over: OrderedDict[RootId, StepId] = OrderedDict()  # the step that ended a workflow may be told twice
         self._dirty: dict[str, None] = {}
-        self._persisted_s: dict[str, float] = {}
 
     # The one door
 
@@ -82,12 +85,13 @@ class GraphState:
                 self._loaded(value)
             case Owned(partitions):
                 self._owned = partitions
+            case Settle():
+                effects = self.settle()
             case Tick():
-                self._next_tick_s = float("inf")
+                self._next_tick_s = NEVER_S
                 effects = self._tick(now_s)
-        if self._next_tick_s == float("inf"):
-            self._next_tick_s = now_s + TICK_S
-            effects.append(WakeAt(self._next_tick_s))
+        if self._next_tick_s > now_s + PERSIST_EVERY_S:
+            self._wake(effects, now_s)
         return effects
 
     def settle(self) -> Effects:
@@ -113,7 +117,7 @@ class GraphState:
             gap_s = message.gap_s
             if gap_s < 0 and session.ended_s >= 0:
                 gap_s = max(0.0, now_s - session.ended_s - message.waited_s)
-            self._returned(aeg, session, gap_s, learn=True)
+            self._returned(self._levels(aeg.tenant, session.agent_class), session, gap_s)
             session.ready_step, session.ready_gap_s = message.step_id, gap_s
 
     def _finished(self, message: StepFinished, now_s: float, *, live: bool) -> Effects:
@@ -123,22 +127,23 @@ class GraphState:
         if message.step_id in aeg.nodes:
             return []
         session = aeg.session(message.session, message.agent_class, message.parent)
-        learn = live or message.at > self._model(GLOBAL).learnt_until_at
+        levels = self._levels(aeg.tenant, session.agent_class)
+        learn = live or message.at > levels[-1].learnt_until_at
         tool = tool_of(message)
         if session.steps:
             if session.ready_step != message.step_id:  # its StepReady was lost, or lies before our time
-                self._returned(aeg, session, message.gap_s, learn=learn)
+                if learn:
+                    self._returned(levels, session, message.gap_s)
                 session.ready_gap_s = message.gap_s
             if learn:
                 growth = message.prompt_tokens - session.prompt_tokens
-                for model in self._levels(aeg.tenant, session.agent_class):
+                for model in levels:
                     model.saw_next(session.tool, tool, growth)
         aeg.add(message, tool, session.ready_gap_s)
         session.steps += 1
         session.tool, session.last_step, session.prompt_tokens = tool, message.step_id, message.prompt_tokens
         session.ended_s = now_s if live else -1.0
         session.ready_gap_s = -1.0
-        levels = self._levels(aeg.tenant, session.agent_class)
         if learn:
             for model in levels:
                 model.saw_step(message.engine_s)
@@ -181,11 +186,10 @@ class GraphState:
 
     # Learning
 
-    def _returned(self, aeg: Aeg, session: Session, gap_s: float, *, learn: bool) -> None:
-        if learn:
-            for model in self._levels(aeg.tenant, session.agent_class):
-                model.saw_return(session.tool, session.steps, gap_s)
-                self._dirty[model.name] = None
+    def _returned(self, levels: tuple[Model, ...], session: Session, gap_s: float) -> None:
+        for model in levels:
+            model.saw_return(session.tool, session.steps, gap_s)
+            self._dirty[model.name] = None
 
     def _forget(self, aeg: Aeg, *, learn: bool = True) -> None:
         """The workflow is over, and with it all its sessions."""
@@ -214,7 +218,6 @@ class GraphState:
         """From memory; what is stored of it stays and is loaded at the next start."""
         del self.models[name]
         self._dirty.pop(name, None)
-        self._persisted_s.pop(name, None)
 
     def _loaded(self, value: bytes) -> None:
         model = decode_model(value)
@@ -238,16 +241,22 @@ class GraphState:
         self.workflows.move_to_end(root)
         return aeg
 
+    def _wake(self, effects: Effects, now_s: float) -> None:
+        """Ask to be called when there is something to store or to forget."""
+        next_s = now_s + PERSIST_EVERY_S if self._dirty else NEVER_S
+        if self.workflows:
+            next_s = min(next_s, next(iter(self.workflows.values())).seen_s + FORGET_S)
+        if next_s < self._next_tick_s:
+            self._next_tick_s = next_s
+            effects.append(WakeAt(next_s))
+
     def _tick(self, now_s: float) -> Effects:
         while self.workflows:
             oldest = next(iter(self.workflows.values()))
             if now_s - oldest.seen_s < FORGET_S:
                 break
             self._forget(oldest)
-        ripe = [n for n in self._dirty if now_s - self._persisted_s.get(n, -PERSIST_EVERY_S) >= PERSIST_EVERY_S]
-        for name in ripe:
-            self._persisted_s[name] = now_s
-        return self._persist(ripe)
+        return self._persist(list(self._dirty))
 
     def _persist(self, names: list[str]) -> Effects:
         effects: Effects = []

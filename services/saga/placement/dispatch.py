@@ -8,6 +8,7 @@ from saga.kernel.steps import Move
 from saga.placement.board import Board
 from saga.placement.policy import Candidate, PlacementPolicy
 from saga.placement.records import Lease, Step, Worker
+from saga.placement.stealing import Load, StealPolicy
 
 GRANT_TTL_S = 2.0  # untaken, a lease dies after this
 LEASE_TTL_S = 5.0  # taken, it dies after this without renewal
@@ -19,12 +20,21 @@ Effects = list[Effect]
 class Dispatcher:
     """Starts the lowest eligible tag wherever a slot is free."""
 
-    def __init__(self, board: Board, subjects: Subjects, policy: PlacementPolicy, *, lookahead: int) -> None:
+    def __init__(
+        self,
+        board: Board,
+        subjects: Subjects,
+        policy: PlacementPolicy,
+        stealing: StealPolicy | None = None,
+        *,
+        lookahead: int,
+    ) -> None:
         self.leading = False
         self.fence = 0
         self._board = board
         self._subjects = subjects
         self._policy = policy
+        self._stealing = stealing
         self._lookahead = lookahead
         self._admission_fence = 0
         self._leases_given = 0
@@ -68,7 +78,7 @@ class Dispatcher:
         session = self._board.sessions.get(step.admitted.step.session)
         if session is not None and not session.home and home:
             self._board.settle(session, home, session.context_tokens)
-        home = self.usable_home(step, now_s)
+        home = self.usable_home(step, now_s) if self._policy.stays_home else NO_WORKER
         self._board.enqueue(step_id, home)
         effects = self.serve(home, now_s) if home else self._serve_homeless(step.admitted.step.pool, now_s)
         if step.queued_at is not None and step.wait_cause in ("none", "inactive"):
@@ -115,7 +125,7 @@ class Dispatcher:
             session = self._board.session(step.admitted.step.session, step.admitted.step.root)
             resident = self._board.index.match(session.hashes, session.stride)
             decision = self._policy.choose(
-                step.admitted.step, [self._candidate(w, step.admitted.step, resident) for w in workers]
+                step.admitted.step, [self._candidate(w, step.admitted.step, session.home, resident) for w in workers]
             )
             best = self._board.workers[decision.choice]
             waiting = self._board.at_home.get(decision.choice)
@@ -129,12 +139,15 @@ class Dispatcher:
     def _room(self, worker: Worker, step: Step) -> bool:
         return self._policy.engine_queues or worker.room_for(step.tokens, self._lookahead)
 
-    def _candidate(self, worker: Worker, step: StepReady, resident: dict[WorkerId, int]) -> Candidate:
+    def _candidate(self, worker: Worker, step: StepReady, home: WorkerId, resident: dict[WorkerId, int]) -> Candidate:
         hello = worker.hello
         return Candidate(
             worker_id=hello.worker_id,
+            is_home=hello.worker_id == home,
             cached_tokens=_cached(resident.get(hello.worker_id, 0), hello.page_tokens, step.prompt_tokens),
             leases=len(worker.leases),
+            leased_tokens=worker.leased_tokens,
+            queued_steps=len(self._board.at_home.get(hello.worker_id, ())),
             leased_engine_s=worker.leased_engine_s,
             queued_engine_s=worker.queued_engine_s,
             homed_tokens=worker.homed_tokens,
@@ -142,6 +155,29 @@ class Dispatcher:
             kv_tokens=hello.kv_tokens,
             prompt_s_per_token=hello.cost.prompt_s_per_token,
         )
+
+    def steal(self, now_s: float) -> Effects:
+        """Let each worker that may do so take one step that waits for another."""
+        effects: Effects = []
+        if self._stealing is None or not self.leading:
+            return effects
+        for worker in self._board.workers.values():
+            if not worker.usable(now_s):
+                continue
+            pool = [w for w in self._board.in_pool(worker.hello.pool) if w is not worker]
+            victim = self._stealing.victim(self._load(worker, now_s), [self._load(w, now_s) for w in pool])
+            queue = self._board.at_home.get(victim) if victim is not None else None
+            step_id = queue.oldest() if queue else None
+            if step_id is not None and self._room(worker, self._board.steps[step_id]):
+                effects += self._grant(step_id, worker, "stolen", now_s)
+        return effects
+
+    def _load(self, worker: Worker, now_s: float) -> Load:
+        worker_id = worker.hello.worker_id
+        queued = len(self._board.at_home.get(worker_id, ()))
+        if queued:
+            worker.waited_for_s = now_s
+        return Load(worker_id=worker_id, running=len(worker.leases), queued=queued, idle_s=now_s - worker.waited_for_s)
 
     # --- grants ------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Where a step without a home starts. A policy sees workers and proposes one; the state validates and commits.
+"""Where a step starts. A policy sees workers and proposes one; the state validates and commits.
 
 To add one: a class with `choose`, a line in POLICIES, a test that reads like a sentence.
 """
@@ -17,8 +17,11 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A worker that could run the step, now or when a slot frees, as a policy sees it."""
 
     worker_id: WorkerId
+    is_home: bool = False  # of the step's session
     cached_tokens: int  # of the step's prompt, resident there
     leases: int
+    leased_tokens: int = 0  # KV set aside for them
+    queued_steps: int = 0  # that wait there for a slot
     leased_engine_s: float  # modelled work of what runs there
     queued_engine_s: float  # and of what waits there for a slot
     homed_tokens: int  # context of the sessions at home there
@@ -28,9 +31,17 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PlacementPolicy(Protocol):
-    """Chooses a worker for a step that has no home."""
+    """Chooses a worker for a step that has no home, or for every step."""
 
-    engine_queues: bool  # true: steps go to their worker at once and wait in the engine's own queue
+    @property
+    def engine_queues(self) -> bool:
+        """True: steps go to their worker at once and wait in the engine's own queue."""
+        ...
+
+    @property
+    def stays_home(self) -> bool:
+        """True: a session's later steps follow its first, and nobody is asked. False: asked for each step."""
+        ...
 
     def choose(self, step: StepReady, candidates: Sequence[Candidate]) -> Decision[WorkerId]:
         """One of the candidates (there is at least one), and why."""
@@ -44,7 +55,11 @@ class SessionAffinity:
     and there is no queue before the engines, so that each engine orders its own.
     """
 
-    engine_queues = True
+    stays_home = True
+
+    def __init__(self, *, engine_queues: bool = True) -> None:
+        """`engine_queues` false: the same choice with our queues before the engines, for orders that act there."""
+        self.engine_queues = engine_queues
 
     def choose(self, step: StepReady, candidates: Sequence[Candidate]) -> Decision[WorkerId]:  # noqa: ARG002 - the step has no say
         best = min(candidates, key=lambda c: (c.leases, c.homed_sessions, c.homed_tokens, c.worker_id))
@@ -59,6 +74,7 @@ class CheapestStart:
     """
 
     engine_queues = False
+    stays_home = True
     RETURNS = 10.0  # of a new session: the order of magnitude of what coding agents do; a forecast will replace it
 
     def choose(self, step: StepReady, candidates: Sequence[Candidate]) -> Decision[WorkerId]:

@@ -43,6 +43,10 @@ class TagQueue:
             heappop(self._heap)
         return None
 
+    def oldest(self) -> StepId | None:
+        """The step that has been in for longest, whatever its tag."""
+        return next(iter(self._tags), None)
+
     def steps(self) -> list[StepId]:
         """All of them, lowest tag first."""
         return sorted(self._tags, key=lambda s: (self._tags[s].virtual_start_s, self._tags[s].order, s))

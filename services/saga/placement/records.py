@@ -33,6 +33,7 @@ class Worker:
         "queued_engine_s",
         "seen_s",
         "suspect_until_s",
+        "waited_for_s",
     )
 
     def __init__(self, hello: WorkerHello, now_s: float) -> None:
@@ -44,6 +45,7 @@ class Worker:
         self.homed_tokens = 0  # context of the sessions at home here
         self.homed_sessions = 0
         self.queued_engine_s = 0.0  # modelled work that waits for a slot here
+        self.waited_for_s = now_s  # when steps last waited here, as stealing saw it
 
     def usable(self, now_s: float) -> bool:
         """Whether a step may start here."""

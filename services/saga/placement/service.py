@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from saga.contract.subjects import Subjects
 from saga.placement.config import PREFIX, PlacementSettings
+from saga.placement.making import Making, make_core
 from saga.placement.policy import POLICIES
 from saga.placement.state import PlacementState
 from saga.runtime import app as runtime_app
@@ -15,14 +16,20 @@ from saga.runtime.clock import MonotonicClock
 from saga.runtime.config import load
 from saga.runtime.driver import Driver
 from saga.runtime.errors import StartError
+from saga.runtime.recording import recorded
 
 
-def make_state(settings: PlacementSettings, holder_id: str, subjects: Subjects, now_s: float) -> PlacementState:
-    """The core as configured. Raises StartError for a policy that does not exist."""
-    policy = POLICIES.get(settings.policy)
-    if policy is None:
+def making_of(settings: PlacementSettings, holder_id: str, now_s: float) -> Making:
+    """What the core is made from. Raises StartError for a policy that does not exist."""
+    if settings.policy not in POLICIES:
         raise StartError(f"{PREFIX}POLICY={settings.policy!r}: unknown policy; known are {', '.join(sorted(POLICIES))}")
-    return PlacementState(holder_id, subjects, policy(), lookahead=settings.lookahead_steps, now_s=now_s)
+    return Making(
+        cell=settings.cell,
+        holder_id=holder_id,
+        policy=settings.policy,
+        lookahead_steps=settings.lookahead_steps,
+        born_s=now_s,
+    )
 
 
 async def serve(app: App) -> None:
@@ -31,9 +38,11 @@ async def serve(app: App) -> None:
     clock = MonotonicClock()
     subjects = Subjects(settings.cell)
     holder_id = settings.id or f"placement-{os.urandom(4).hex()}"
-    state = make_state(settings, holder_id, subjects, clock.monotonic_s())
+    making = making_of(settings, holder_id, clock.monotonic_s())
+    state = make_core(making)
     bus = await app.connect()
-    driver = Driver(state, bus, clock=clock)
+    handle = recorded(app.shared.record, "placement", holder_id, making, state.handle)
+    driver = Driver(state, bus, clock=clock, handle=handle)
     _watch_levels(state)
 
     candidate = Candidate(

@@ -5,7 +5,7 @@ loop: `service.py` and the simulator both drive it. The books are in `board.py`,
 the choice among workers in `policy.py`.
 """
 
-from saga.contract.ids import LeaseId, StepId
+from saga.contract.ids import NO_WORKER, LeaseId, StepId
 from saga.contract.messages import (
     GatewayBeat,
     Grant,
@@ -39,8 +39,10 @@ from saga.placement.dispatch import GRANT_TTL_S, LEASE_TTL_S, Dispatcher
 from saga.placement.policy import PlacementPolicy
 from saga.placement.presence import Presence
 from saga.placement.records import Lease, Step
+from saga.placement.stealing import StealPolicy
 
 TICK_S = 0.25
+IDLE_TICK_S = 1.0  # without a step: only workers that fall silent are to be noticed
 UNNAMED_S = 5.0  # a step that no beat names for so long is aborted
 ASK_AGAIN_S = 0.5  # of a waiting step that a beat names and nobody admitted: messages may still be on their way
 
@@ -51,12 +53,20 @@ class PlacementState:
     """Which step runs where."""
 
     def __init__(
-        self, holder_id: str, subjects: Subjects, policy: PlacementPolicy, *, lookahead: int = 1, now_s: float = 0.0
+        self,
+        holder_id: str,
+        subjects: Subjects,
+        policy: PlacementPolicy,
+        stealing: StealPolicy | None = None,
+        *,
+        lookahead: int = 1,
+        now_s: float = 0.0,
     ) -> None:
         self.board = Board()
         self.leading = False
         self._subjects = subjects
-        self._dispatch = Dispatcher(self.board, subjects, policy, lookahead=lookahead)
+        self._dispatch = Dispatcher(self.board, subjects, policy, stealing, lookahead=lookahead)
+        self._tick_s = min(TICK_S, stealing.every_s) if stealing is not None else TICK_S
         self._highest_fence = 0
         self._presence = Presence(self.board, self._dispatch, subjects, holder_id, now_s)
 
@@ -237,13 +247,14 @@ class PlacementState:
         return effects + self._dispatch.serve(lease.worker_id, now_s)
 
     def _released(self, released: SessionsReleased) -> Effects:
-        """Their KV may go: it no longer counts against the worker, which stays their home as long as it lasts."""
+        """Their KV may go: it no longer counts against the worker, which stays their home as long as it lasts, unless
+        they are free to go on elsewhere."""
         for session_id in released.sessions:
             session = self.board.sessions.get(session_id)
             if released.reason == "closed":
                 self.board.forget_session(session_id)
             elif session is not None and session.home == released.worker_id and released.reason != "moved":
-                self.board.settle(session, session.home, 0)
+                self.board.settle(session, NO_WORKER if released.reason == "unbound" else session.home, 0)
         return []
 
     # --- gateways' beats and claims ----------------------------------------------------------------------------
@@ -358,7 +369,9 @@ class PlacementState:
         for step_id in silent:
             effects += self._over(step_id, Move.ABORT, now_s, silent=True)
         effects += self._presence.tick(now_s)
-        return [*effects, WakeAt(now_s + TICK_S)]
+        effects += self._dispatch.steal(now_s)
+        busy = self.board.steps or self.board.leases
+        return [*effects, WakeAt(now_s + (self._tick_s if busy else max(self._tick_s, IDLE_TICK_S)))]
 
 
 def _is_resync(effect: Effect) -> bool:

@@ -34,6 +34,10 @@ class Deadlines(Generic[KeyT]):
         """When the key is due; NEVER_S without a deadline."""
         return self._at.get(key, NEVER_S)
 
+    def not_before_s(self) -> float:
+        """Nothing is due before this; as cheap as can be, and often earlier than `next_s`."""
+        return self._heap[0][0] if self._heap else NEVER_S
+
     def next_s(self) -> float:
         """When to look again: the earliest deadline."""
         self._settle()

@@ -1,6 +1,6 @@
 """What happens to a worker agent's core besides messages, and what it asks of its engine.
 
-Events come from `http_sglang` and `zmq_events` through the shell; the three engine effects go back the same way.
+Events come from `http_sglang` and `zmq_events` through the shell; the four engine effects go back the same way.
 """
 
 from typing import TypeAlias
@@ -10,6 +10,7 @@ import msgspec
 from saga.contract.ids import SessionTag
 from saga.contract.messages import CostModel, ResidencyChange
 from saga.kernel.effects import Effect, Received, Reconnected, Tick
+from saga.worker.tags import TagRecord
 
 
 class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +25,12 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     speed: float = 1.0
     shrink: int = 1
     cost: CostModel = CostModel()
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """Before any other event: open tags and running leases as the journal of the last run has them."""
+
+    records: tuple[TagRecord, ...]
 
 
 class Attached(msgspec.Struct, frozen=True):
@@ -91,6 +98,13 @@ class CloseTag(msgspec.Struct, frozen=True, gc=False):
     tag: SessionTag
 
 
+class SetRetention(msgspec.Struct, frozen=True, gc=False):
+    """Effect: what a session tag is worth from now on; higher is kept longer, among tags as much referenced."""
+
+    tag: SessionTag
+    value: float
+
+
 class CheckEngine(msgspec.Struct, frozen=True, gc=False):
     """Effect: somebody says that the engine died; look now, not at the next poll."""
 
@@ -98,6 +112,7 @@ class CheckEngine(msgspec.Struct, frozen=True, gc=False):
 WorkerEvent: TypeAlias = (
     Received
     | Tick
+    | Restored
     | Attached
     | KvEvents
     | KvEventsLost
@@ -110,4 +125,4 @@ WorkerEvent: TypeAlias = (
     | Reconnected
     | Leave
 )
-WorkerEffect: TypeAlias = Effect | AbortRequest | CloseTag | CheckEngine
+WorkerEffect: TypeAlias = Effect | AbortRequest | CloseTag | SetRetention | CheckEngine

@@ -89,6 +89,10 @@ class LeaseTable:
         for lease_id, lease in self._leases.items():
             self._deadlines.set(lease_id, now_s + lease.ttl_s)
 
+    def not_before_s(self) -> float:
+        """No lease expires before this: a bound that costs nothing."""
+        return self._deadlines.not_before_s()
+
     def next_s(self) -> float:
         """When the next lease may expire."""
         return self._deadlines.next_s()

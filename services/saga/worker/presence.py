@@ -16,9 +16,10 @@ NEVER_S: Final = float("inf")
 class Presence:
     """One worker's standing: without an engine, with one that answers, with one that does not, or leaving."""
 
-    __slots__ = ("_due_s", "_engine_url", "_healthy", "_leaving", "_load", "_worker_id", "hello")
+    __slots__ = ("_due_s", "_engine_url", "_healthy", "_heartbeat_s", "_leaving", "_load", "_worker_id", "hello")
 
-    def __init__(self, worker_id: WorkerId, engine_url: str) -> None:
+    def __init__(self, worker_id: WorkerId, engine_url: str, heartbeat_s: float = HEARTBEAT_S) -> None:
+        self._heartbeat_s = heartbeat_s
         self._worker_id = worker_id
         self._engine_url = engine_url
         self._healthy = False
@@ -75,10 +76,10 @@ class Presence:
         return changed
 
     def heartbeat(self, now_s: float, *, residency_seq: int, tags: int, leases: int) -> Heartbeat | None:
-        """The heartbeat to send now, and the next one a second later; None without an engine or when leaving."""
+        """The heartbeat to send now, and the next one `heartbeat_s` later; None without an engine or when leaving."""
         if self.hello is None or self._leaving:
             return None
-        self._due_s = now_s + HEARTBEAT_S
+        self._due_s = now_s + self._heartbeat_s
         return Heartbeat(
             worker=self.hello,
             healthy=self._healthy,

@@ -1,10 +1,14 @@
 """How long a session's tag stays open in the gap after a step: the choice behind a Protocol, by name.
 
 `tags` is the default: as long as the session is likely to come back. `lru` is the baseline that leaves the engine's own
-eviction order alone: no session is tagged at all. Not the books of tags: `tags.py`.
+eviction order alone: no session is tagged at all. A policy may also say which of the open tags is worth more (`value`):
+the engine then evicts by value among sessions that are as much referenced as each other, before it looks at their age.
+Not the books of tags: `tags.py`.
 """
 
 from typing import Final, Protocol
+
+import msgspec
 
 from saga.contract.errors import StartError
 from saga.contract.messages import Forecast
@@ -13,17 +17,30 @@ from saga.kernel.effects import Decision
 UNLIKELY_RETURN: Final = 0.02  # below this a session that may come back is not worth keeping
 
 
+class Idle(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A session whose step has ended, as its worker sees it."""
+
+    final: bool = False  # the step was the workflow's last
+    ended_s: float = 0.0  # on the worker's clock
+    context_tokens: int = 0  # prompt and answer of the step; 0: its end was not heard
+    speed: float = 1.0  # of the engine's time, by which what is set in engine-seconds is divided
+    used_share: float = 0.0  # of the engine's KV, idle sessions included
+
+
 class RetentionPolicy(Protocol):
-    """Chooses the seconds for which an idle session keeps its tag."""
+    """Chooses the seconds for which an idle session keeps its tag, and what it is worth meanwhile."""
 
     @property
     def tags(self) -> bool:
         """Whether sessions are tagged at all."""
         ...
 
-    def keep_s(self, forecast: Forecast | None, *, final: bool, speed: float) -> Decision[float]:
-        """Real seconds from the step's end. `forecast`: None until one comes; `final`: the step was the workflow's
-        last; `speed`: of the engine's time, by which what is set in engine-seconds is divided."""
+    def keep_s(self, forecast: Forecast | None, idle: Idle) -> Decision[float]:
+        """Real seconds from the step's end. `forecast`: of this gap; None until one comes."""
+        ...
+
+    def value(self, forecast: Forecast | None, idle: Idle) -> float | None:
+        """What keeping it is worth: higher is kept longer. None: nothing to say, the engine goes by age alone."""
         ...
 
 
@@ -37,18 +54,22 @@ class Tags:
         self._default_s = default_s
         self._cap_s = cap_s
 
-    def keep_s(self, forecast: Forecast | None, *, final: bool, speed: float) -> Decision[float]:
+    def keep_s(self, forecast: Forecast | None, idle: Idle) -> Decision[float]:
         """As RetentionPolicy."""
-        if final:
+        if idle.final:
             return Decision(0.0, "final")
-        cap_s = self._cap_s / speed
+        cap_s = self._cap_s / idle.speed
         if forecast is None or forecast.samples == 0:
-            return Decision(min(self._default_s / speed, cap_s), "default")
+            return Decision(min(self._default_s / idle.speed, cap_s), "default")
         if forecast.returns < UNLIKELY_RETURN:
             return Decision(0.0, "unlikely")
         if forecast.gap_p95_s > cap_s:
             return Decision(cap_s, "cap")
         return Decision(forecast.gap_p95_s, "gap_p95")
+
+    def value(self, forecast: Forecast | None, idle: Idle) -> float | None:  # noqa: ARG002 - by age
+        """As RetentionPolicy."""
+        return None
 
 
 class Lru:
@@ -59,10 +80,13 @@ class Lru:
     def __init__(self, default_s: float, cap_s: float) -> None:
         """Times mean nothing here."""
 
-    def keep_s(self, forecast: Forecast | None, *, final: bool, speed: float) -> Decision[float]:
-        """As RetentionPolicy: never kept."""
-        del forecast, final, speed
+    def keep_s(self, forecast: Forecast | None, idle: Idle) -> Decision[float]:  # noqa: ARG002 - never kept
+        """As RetentionPolicy."""
         return Decision(0.0, "lru")
+
+    def value(self, forecast: Forecast | None, idle: Idle) -> float | None:  # noqa: ARG002 - by age
+        """As RetentionPolicy."""
+        return None
 
 
 POLICIES: Final[dict[str, type[Tags] | type[Lru]]] = {"tags": Tags, "lru": Lru}

@@ -10,7 +10,6 @@ import itertools
 import os
 from collections.abc import Coroutine
 from pathlib import Path
-from random import Random
 from typing import Any, Final
 
 import aiohttp
@@ -25,6 +24,7 @@ from saga.runtime.app import App
 from saga.runtime.bus import Bus, Incoming
 from saga.runtime.clock import Clock, MonotonicClock
 from saga.runtime.log import get_logger
+from saga.runtime.recording import recorded
 from saga.worker.config import WorkerConfig
 from saga.worker.events import (
     AbortRequest,
@@ -36,6 +36,8 @@ from saga.worker.events import (
     KvEventsLost,
     Leave,
     LoadMissed,
+    Restored,
+    SetRetention,
     TagClosed,
     TagCloseFailed,
     WorkerEffect,
@@ -43,9 +45,8 @@ from saga.worker.events import (
 )
 from saga.worker.http_sglang import EngineSlow, EngineUnreachable, EngineView, SglangHttp
 from saga.worker.journal import Journal
+from saga.worker.making import Making, make_core
 from saga.worker.presence import NEVER_S
-from saga.worker.retention import policy_named
-from saga.worker.state import WorkerState
 from saga.worker.zmq_events import KvEventStream, Restarted
 
 RETRY_S: Final = 0.25  # between two tries to attach
@@ -116,21 +117,25 @@ class Agent:
         self._deaf = False  # the bus is away
         self._suspect = False  # that another process answers there
         self._epoch = 0
-        self.state = WorkerState(
-            self._worker_id,
-            config.engine_url,
-            self._subjects,
-            policy_named(config.retention, config.tag_ttl_s, config.tag_cap_s),
-            Random(os.urandom(8)),
+        making = Making(
+            cell=config.cell,
+            worker_id=self._worker_id,
+            engine_url=config.engine_url,
+            retention=config.retention,
+            tag_ttl_s=config.tag_ttl_s,
+            tag_cap_s=config.tag_cap_s,
             lease_ttl_s=config.lease_ttl_s,
             resync_jitter_s=config.resync_jitter_s,
+            seed=os.urandom(8).hex(),
         )
+        self.state = make_core(making)
+        self._handle = recorded(app.shared.record, "worker", self._worker_id, making, self.state.handle)
 
     async def live(self) -> None:
         """From subscriptions to the last goodbye."""
         sending = self._app.spawn(self._send(), name="worker.send")
         self._app.spawn(self._tick(), name="worker.tick")
-        self._perform(self.state.restore(self._file.journal.records(), self._clock.monotonic_s()))
+        self.feed(Restored(tuple(self._file.journal.records())))
         subjects, me = self._subjects, self._worker_id
         subscriptions = [
             await self._bus.subscribe(subject, self._received)
@@ -157,8 +162,8 @@ class Agent:
         """An event into the core, its effects out."""
         if self._bus.connected == self._deaf:
             self._deaf = not self._deaf
-            self._perform(self.state.handle(BusAway() if self._deaf else Reconnected(), self._clock.monotonic_s()))
-        self._perform(self.state.handle(event, self._clock.monotonic_s()))
+            self._perform(self._handle(BusAway() if self._deaf else Reconnected(), self._clock.monotonic_s()))
+        self._perform(self._handle(event, self._clock.monotonic_s()))
 
     def _received(self, incoming: Incoming) -> None:
         self.feed(Received(incoming.message))
@@ -270,6 +275,8 @@ class Agent:
                     self._call(self._abort(request))
                 case CheckEngine():
                     self._look.set()
+                case SetRetention():
+                    pass  # an engine without our eviction plugin goes by age alone
                 case Log(event, facts):
                     log.info(event, worker=self._worker_id, **facts)
                 case _:

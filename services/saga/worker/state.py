@@ -40,6 +40,8 @@ from saga.worker.events import (
     Leave,
     LoadMissed,
     LoadSeen,
+    Restored,
+    SetRetention,
     TagClosed,
     TagCloseFailed,
     WorkerEffect,
@@ -47,9 +49,9 @@ from saga.worker.events import (
 )
 from saga.worker.journal import encode_record
 from saga.worker.leases import Lease, LeaseTable
-from saga.worker.presence import NEVER_S, Presence
+from saga.worker.presence import HEARTBEAT_S, NEVER_S, Presence
 from saga.worker.residency import ResidencyFeed
-from saga.worker.retention import RetentionPolicy
+from saga.worker.retention import Idle, RetentionPolicy
 from saga.worker.tags import OpenTag, TagRecord, TagTable
 
 UNCLAIMED_S: Final = 10.0  # a tag from the journal that no lease claims goes after this
@@ -69,6 +71,7 @@ class WorkerState:
         *,
         lease_ttl_s: float,
         resync_jitter_s: float = 0.2,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         """`lease_ttl_s`: of a lease whose LeaseTaken was lost; `rng`: for the jitter of snapshots alone."""
         self._worker_id = worker_id
@@ -77,7 +80,7 @@ class WorkerState:
         self._lease_ttl_s = lease_ttl_s
         self._wake_s = NEVER_S
         self._deaf = False  # the bus is away
-        self.presence = Presence(worker_id, engine_url)
+        self.presence = Presence(worker_id, engine_url, heartbeat_s)
         self.leases = LeaseTable(lease_ttl_s)
         self.tags = TagTable()
         self.feed = ResidencyFeed(worker_id, rng, resync_jitter_s)
@@ -95,12 +98,8 @@ class WorkerState:
         }
 
     def restore(self, records: Iterable[TagRecord], now_s: float) -> Effects:
-        """Before the first event: open tags and running leases as the journal of the last run has them."""
-        for record in records:
-            self.tags.restore(record, now_s + UNCLAIMED_S)
-            for lease in record.leases:
-                self.leases.take(lease, now_s)
-        return self._settled([], now_s)
+        """The first event: Restored."""
+        return self.handle(Restored(tuple(records)), now_s)
 
     # Questions
 
@@ -123,15 +122,20 @@ class WorkerState:
         """Take an event in and return what to do about it. `now_s`: monotonic."""
         effects: Effects = []
         match event:
-            case Received(message):
-                act = self._on_message.get(type(message))
-                effects = act(message, now_s) if act is not None else []
+            case Received():
+                act = self._on_message.get(type(event.message))
+                effects = act(event.message, now_s) if act is not None else []
             case Tick():
                 self._wake_s = NEVER_S
             case TagClosed(tag):
                 self.tags.closed(tag)
             case TagCloseFailed(tag):
                 self.tags.close_failed(tag, now_s)
+            case Restored(records):
+                for record in records:
+                    self.tags.restore(record, now_s + UNCLAIMED_S)
+                    for lease in record.leases:
+                        self.leases.take(lease, now_s)
             case BusAway():
                 self._deaf = True
             case Reconnected():
@@ -235,7 +239,8 @@ class WorkerState:
         return []
 
     def _step_finished(self, message: StepFinished, now_s: float) -> Effects:
-        return self._ended(self.leases.end(message.lease_id), now_s, final=message.final)
+        context_tokens = message.prompt_tokens + message.output_tokens
+        return self._ended(self.leases.end(message.lease_id), now_s, final=message.final, context_tokens=context_tokens)
 
     def _step_cancelled(self, message: StepCancelled, now_s: float) -> Effects:
         return self._ended(self.leases.end(message.lease_id), now_s) if message.lease_id else []
@@ -244,9 +249,7 @@ class WorkerState:
         return [effect for session in message.sessions for effect in self._closings(self.tags.release(session))]
 
     def _foretold(self, message: Forecast, _now_s: float) -> Effects:
-        for entry in self.tags.foretold(message):
-            self._keep(entry)
-        return []
+        return [effect for entry in self.tags.foretold(message) for effect in self._keep(entry)]
 
     def _resync(self, message: ResyncRequest, now_s: float) -> Effects:
         self.feed.ask(message.inbox, now_s)
@@ -254,22 +257,32 @@ class WorkerState:
 
     # Inside
 
-    def _ended(self, lease: Lease | None, now_s: float, *, final: bool = False) -> Effects:
+    def _ended(self, lease: Lease | None, now_s: float, *, final: bool = False, context_tokens: int = 0) -> Effects:
         if lease is None:
             return []
-        idle, close = self.tags.free(lease, now_s, final=final)
-        if idle is not None:
-            self._keep(idle)
-        return self._closings(close)
+        entry, close = self.tags.free(lease, now_s, final=final)
+        if entry is None:
+            return self._closings(close)
+        entry.context_tokens = context_tokens
+        return [*self._keep(entry), *self._closings(close)]
 
-    def _keep(self, entry: OpenTag) -> None:
-        """Ask the policy how long. A forecast of an earlier step says nothing about this gap."""
+    def _keep(self, entry: OpenTag) -> Effects:
+        """Ask the policy how long, and for what it is worth. A forecast of an earlier step says nothing of this gap."""
         forecast = entry.forecast
         if forecast is not None and forecast.step_id != entry.ended_step:
             forecast = None
-        speed = self.hello.speed if self.hello is not None else 1.0
-        kept = self._retention.keep_s(forecast, final=entry.final, speed=speed)
+        hello = self.hello
+        idle = Idle(
+            final=entry.final,
+            ended_s=entry.ended_s,
+            context_tokens=entry.context_tokens,
+            speed=hello.speed if hello is not None else 1.0,
+            used_share=self.feed.pages * hello.page_tokens / hello.kv_tokens if hello is not None else 0.0,
+        )
+        kept = self._retention.keep_s(forecast, idle)
         self.tags.keep_until(entry.tag, entry.ended_s + kept.choice)
+        value = self._retention.value(forecast, idle)
+        return [] if value is None else [SetRetention(entry.tag, value)]
 
     def _expired(self, now_s: float) -> Effects:
         """Leases that nobody renews: their gateway is gone, so their requests end, and placement hears of it."""
@@ -295,21 +308,31 @@ class WorkerState:
 
     def _settled(self, effects: Effects, now_s: float) -> Effects:
         """Do what is due, tell the journal, and ask to be woken for the next thing."""
-        if not self._deaf:
+        here = self.presence.hello is not None
+        if not self._deaf and self.leases.not_before_s() <= now_s:
             effects += self._expired(now_s)
-        if self.hello is not None:
-            effects += self._closings(self.tags.expire(now_s))
-            deltas, parts = self.feed.due(now_s)
-            effects += self._deltas(deltas)
-            effects += [Publish(inbox, part) for inbox, part in parts]
+        if here:
+            if self.tags.not_before_s() <= now_s:
+                effects += self._closings(self.tags.expire(now_s))
+            if self.feed.next_s() <= now_s:
+                deltas, parts = self.feed.due(now_s)
+                effects += self._deltas(deltas)
+                effects += [Publish(inbox, part) for inbox, part in parts]
             if self.presence.next_s() <= now_s:
                 effects += self._beat(now_s)
-        for tag, record in self.tags.take_changes():
-            effects.append(Forget(tag) if record is None else Persist(tag, encode_record(record)))
-        wake_s = NEVER_S if self._deaf else self.leases.next_s()
-        if self.hello is not None:
-            wake_s = min(wake_s, self.tags.next_s(), self.feed.next_s(), self.presence.next_s())
-        if wake_s < self._wake_s:
+        if self.tags.changed:
+            for tag, record in self.tags.take_changes():
+                effects.append(Forget(tag) if record is None else Persist(tag, encode_record(record)))
+        # Bounds first: mostly a wake-up before all of them is set already.
+        set_s = self._wake_s
+        wake_s = NEVER_S
+        if not self._deaf and self.leases.not_before_s() < set_s:
+            wake_s = self.leases.next_s()
+        if here:
+            if self.tags.not_before_s() < set_s:
+                wake_s = min(wake_s, self.tags.next_s())
+            wake_s = min(wake_s, self.feed.next_s(), self.presence.next_s())
+        if wake_s < set_s:
             self._wake_s = wake_s
             effects.append(WakeAt(wake_s))
         return effects

@@ -27,6 +27,8 @@ class TagState(Enum):
     DOOMED = "doomed"  # released, but a step of it runs
     CLOSING = "closing"  # the engine is being asked
 
+    __hash__ = object.__hash__  # by identity: Enum's own is Python, called at every look into the table
+
 
 class TagMove(Enum):
     """What can happen to a tag."""
@@ -35,6 +37,8 @@ class TagMove(Enum):
     FREE = "free"  # its last lease ended
     RELEASE = "release"  # the session has no claim to its KV here
     EXPIRE = "expire"  # its deadline passed
+
+    __hash__ = object.__hash__  # as above
 
 
 TRANSITIONS: Final[dict[tuple[TagState, TagMove], TagState]] = {
@@ -61,7 +65,7 @@ class TagRecord(msgspec.Struct, frozen=True, gc=False):
 class OpenTag:
     """One tag. Read-only for others than the table."""
 
-    __slots__ = ("ended_s", "ended_step", "final", "forecast", "leases", "session", "state", "tag")
+    __slots__ = ("context_tokens", "ended_s", "ended_step", "final", "forecast", "leases", "session", "state", "tag")
 
     def __init__(self, tag: SessionTag, session: SessionId) -> None:
         self.tag = tag
@@ -70,6 +74,7 @@ class OpenTag:
         self.leases: dict[LeaseId, Lease] = {}
         self.ended_step = ""  # the last step that ended under it
         self.ended_s = 0.0
+        self.context_tokens = 0  # of that step, answer included; the agent's core fills it in
         self.final = False
         self.forecast: Forecast | None = None  # may come before the step's end does
 
@@ -184,6 +189,15 @@ class TagTable:
     def leases_out(self) -> list[LeaseId]:
         """Leases that keep a tag from being closed."""
         return [lease_id for entry in self._tags.values() for lease_id in entry.leases]
+
+    @property
+    def changed(self) -> bool:
+        """Whether `take_changes` has something to tell."""
+        return bool(self._changed)
+
+    def not_before_s(self) -> float:
+        """`expire` has nothing to do before this: a bound that costs nothing."""
+        return self._deadlines.not_before_s()
 
     def next_s(self) -> float:
         """When `expire` has something to do."""

@@ -21,6 +21,8 @@ class StepState(Enum):
     ABORTED = "aborted"  # the client left, or nobody named the step any more
     FAILED = "failed"
 
+    __hash__ = object.__hash__  # by identity: Enum's own hashes the name, in Python, at every look into the table
+
 
 class Move(Enum):
     """What can happen to a step."""
@@ -34,6 +36,8 @@ class Move(Enum):
     RETURN = "return"  # the lease came back, died untaken, or its engine died
     ABORT = "abort"
     FAIL = "fail"
+
+    __hash__ = object.__hash__  # as above
 
 
 LIVE = (StepState.WAITING, StepState.ADMITTED, StepState.GRANTED, StepState.TAKEN, StepState.STARTED)

@@ -30,6 +30,7 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     log: typing.Literal["", "json", "pretty"] = ""  # empty: pretty on a terminal, else JSON
     log_level: typing.Literal["debug", "info", "warning", "error"] = "info"
     metrics_port: int = -1  # Prometheus text on 127.0.0.1; 0: any free port; negative: none
+    record: Path | None = None  # folder for what the core is told and answers; none: nothing is recorded
 
 
 def load(settings: type[SettingsT], prefix: str, environ: Mapping[str, str] | None = None) -> SettingsT:

@@ -26,6 +26,7 @@ from saga.kernel.effects import (
 from saga.runtime.bus import Bus, Incoming, Subscription
 from saga.runtime.clock import Clock, MonotonicClock
 from saga.runtime.log import get_logger
+from saga.runtime.recording import Handle
 
 log = get_logger()
 AWAY_RETRY_S = 0.25
@@ -49,9 +50,11 @@ class Driver:
         *,
         write_behind: Callable[[Persist | Forget], None] | None = None,
         clock: Clock | None = None,
+        handle: Handle | None = None,
     ) -> None:
-        """`write_behind` takes the rows that the core wants kept; a core without any needs none."""
-        self._core = core
+        """`write_behind` takes the rows that the core wants kept; a core without any needs none. `handle`: the core's
+        door, if somebody records who goes through it."""
+        self._handle = handle or core.handle
         self._bus = bus
         self._write_behind = write_behind
         self._clock = clock or MonotonicClock()
@@ -83,7 +86,7 @@ class Driver:
     async def tell(self, event: object, incoming: Incoming | None = None) -> None:
         """The core handles an event; its effects happen in order."""
         now_s = self._clock.monotonic_s()
-        for effect in self._core.handle(event, now_s):
+        for effect in self._handle(event, now_s):
             match effect:
                 case Publish(subject, message):
                     await self._bus.publish(subject, message)

@@ -7,7 +7,7 @@ import pytest
 import zmq
 import zmq.asyncio
 
-from saga.engine.config import EngineSettings
+from saga.engine.config import EngineConfig
 from saga.engine.http_server import serving
 from saga.engine.zmq_events import BlockStored, KvEventBatch
 from saga.kv.pages import int64_to_hashes
@@ -26,7 +26,7 @@ CHAT = {
 @pytest.fixture
 async def simulated():
     """Two simulated engines."""
-    settings = EngineSettings(profile="h100x1-llama3-8b", page_tokens=16, model_name="tiny", speed=2.0)
+    settings = EngineConfig(profile="h100x1-llama3-8b", page_tokens=16, model_name="tiny", speed=2.0)
     async with contextlib.AsyncExitStack() as stack:
         yield [await stack.enter_async_context(serving(settings)) for _ in range(2)]
 

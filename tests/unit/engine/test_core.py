@@ -2,12 +2,9 @@
 
 import pytest
 from engine_drive import PAGE, Drive, hashes_of, small_profile
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from saga.engine.events import Abort, CloseSession, Flush, OpenSession
+from saga.engine.events import Abort, CloseSession, Flush, OpenSession, SetRetention
 from saga.engine.profile import load_profile
-from saga.kernel.effects import WakeAt
 
 
 def test_one_request_from_arrival_to_end():
@@ -258,58 +255,19 @@ def test_a_shrunk_engine_takes_as_long_for_the_shorter_requests():
     assert times_of(16) == pytest.approx(times_of(1), rel=0.03)
 
 
-steps = st.lists(
-    st.one_of(
-        st.tuples(
-            st.just("ask"),
-            st.text("ab", min_size=1, max_size=50),
-            st.integers(1, 30),
-            st.sampled_from(["", "s", "t"]),
-            st.integers(0, 20),
-        ),
-        st.tuples(st.just("step"), st.integers(1, 6)),
-        st.tuples(st.just("wait"), st.floats(0, 0.05)),
-        st.tuples(st.just("abort"), st.integers(0, 8)),
-        st.tuples(st.just("close"), st.sampled_from(["s", "t"])),
-        st.tuples(st.just("flush"), st.none()),
-    ),
-    max_size=40,
-)
-
-
-@settings(deadline=None, max_examples=150)
-@given(steps, st.booleans(), st.booleans(), st.integers(16, 40), st.sampled_from([1, 3]))
-def test_invariants_hold_and_everybody_is_served(story, by_priority, progress, kv_pages, shrink):
-    profile = small_profile(kv_tokens=kv_pages * PAGE, shrink=shrink)
-    drive = Drive(profile, priority_scheduling=by_priority, progress=progress)
-    asked = {}
-    for number, (action, *what) in enumerate(story):
-        match action:
-            case "ask":
-                prompt, output_tokens, session, priority = what
-                rid = f"{number:02d}"
-                drive.ask(rid, prompt, "o" * output_tokens, session_id=session, priority=priority)
-                asked[rid] = output_tokens
-            case "step":
-                for _ in range(what[0]):
-                    if drive.wake_s is not None:
-                        drive.step()
-            case "wait":
-                drive.now_s += what[0]
-                drive.do(Abort("nobody"))
-            case "abort":
-                drive.do(Abort(f"{what[0]:02d}"))
-            case "close":
-                drive.do(CloseSession(what[0]))
-            case "flush":
-                drive.do(Flush())
+def test_what_a_session_is_worth_decides_among_equals_until_it_closes():
+    for closed, survivors in ((False, ["old"]), (True, ["new"])):
+        drive = Drive(small_profile(kv_tokens=80))
+        for session in ("old", "new"):
+            drive.ask(session, session[0] * 24, "o", session_id=session)
+            drive.run()
+        drive.do(SetRetention("old", 2.0))
+        drive.do(SetRetention("new", 1.0))
+        drive.do(SetRetention("nobody", 9.0))
+        if closed:
+            drive.do(CloseSession("old"))
+        drive.ask("filler", "f" * 48, "o")
+        drive.run()
         drive.check()
-    drive.run()
-    drive.check()
-    assert drive.core.idle
-    assert drive.core.pool.used_tokens == 0
-    for rid, output_tokens in asked.items():
-        assert rid in drive.rejected or rid in drive.finished
-        if rid in drive.finished and drive.finished[rid].reason != "abort":
-            assert drive.finished[rid].output_tokens == output_tokens
-    assert not any(isinstance(effect, WakeAt) for effect in drive.do(Abort("nobody")))
+        left = [session for session in ("old", "new") if hashes_of(session[0] * 24)[:8] in drive.resident]
+        assert left == survivors

@@ -5,7 +5,7 @@ import math
 import msgspec
 import pytest
 
-from saga.engine.config import EngineSettings, profile_of
+from saga.engine.config import EngineConfig, profile_of
 from saga.engine.profile import UnknownProfileError, known_profiles, load_profile
 from saga.engine.timing import IterationLoad, IterationTimer, prefill_pairs
 from saga.runtime.errors import StartError
@@ -112,10 +112,10 @@ def test_an_unknown_profile_lists_the_known_ones(tmp_path):
 
 
 def test_settings_override_the_profile():
-    profile = profile_of(EngineSettings(shrink=16, page_tokens=16, kv_tokens=1 << 40, max_running=3))
+    profile = profile_of(EngineConfig(shrink=16, page_tokens=16, kv_tokens=1 << 40, max_running=3))
     assert (profile.page_tokens, profile.kv_tokens, profile.max_running) == (16, 1 << 40, 3)
     assert (profile.context_tokens, profile.chunk_tokens) == (8192, 512)
     with pytest.raises(StartError, match="SAGA_ENGINE_PROFILE: unknown profile"):
-        profile_of(EngineSettings(profile="nope"))
+        profile_of(EngineConfig(profile="nope"))
     with pytest.raises(StartError, match="less than one page"):
-        profile_of(EngineSettings(kv_tokens=3))
+        profile_of(EngineConfig(kv_tokens=3))

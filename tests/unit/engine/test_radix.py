@@ -121,3 +121,43 @@ def test_a_held_leaf_is_never_evicted():
     assert tree.evict(1) == []
     tree.unlock(node)
     assert tree.evict(1) == [hashes_of("aaa", 1)]
+
+
+def test_a_higher_value_stays_longer_among_equal_reference_counts():
+    tree = RadixTree()
+    nodes = {text: fill(tree, text) for text in ("aaa", "bbb", "ccc", "ddd")}
+    for session, text in (("s1", "aaa"), ("s2", "bbb"), ("s3", "ccc"), ("s4", "ccc")):
+        tree.tag(session, nodes[text])
+    tree.set_value("s1", 5.0)
+    tree.set_value("s2", 1.0)
+    tree.set_value("s3", 0.5)
+    tree.check()
+    order = [hashes for _ in range(4) for hashes in tree.evict(1)]
+    assert order == [hashes_of(text, 1) for text in ("ddd", "bbb", "aaa", "ccc")]
+
+
+def test_a_value_that_falls_or_whose_session_closes_is_forgotten():
+    for fall in (True, False):
+        tree = RadixTree()
+        for session, text in (("s1", "aaa"), ("s2", "bbb"), ("s3", "ccc")):
+            tree.tag(session, fill(tree, text))
+            tree.set_value(session, 5.0)
+        if fall:
+            tree.set_value("s2", 1.0)
+        else:
+            tree.untag("s2")
+        tree.check()
+        assert tree.evict(1) == [hashes_of("bbb", 1)]
+
+
+def test_a_shared_prefix_is_worth_what_its_best_session_says():
+    tree = RadixTree()
+    shared = fill(tree, "ab")
+    tree.tag("low", shared)
+    tree.tag("high", shared)
+    other = fill(tree, "xy")
+    for session in ("mid", "mid2"):
+        tree.tag(session, other)
+    for session, value in (("low", 1.0), ("high", 9.0), ("mid", 5.0), ("mid2", 5.0)):
+        tree.set_value(session, value)
+    assert tree.evict(1) == [hashes_of("xy", 1)]

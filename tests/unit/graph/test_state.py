@@ -153,14 +153,23 @@ def test_only_owned_partitions_speak_but_all_learn():
     assert len(forecasts(tell(state, finished("2", gap_s=1.0), 2.0))) == 1
 
 
-def test_models_are_stored_at_most_every_two_seconds_and_loaded_again():
+def woken(effects):
+    return [effect.at_s for effect in effects if isinstance(effect, WakeAt)]
+
+
+def test_models_are_stored_every_ten_seconds_at_most_and_loaded_again():
     state = core()
     writes = []
+    due_s = []
     for number in range(60):
-        now_s = number / 10
-        tell(state, finished(str(number), gap_s=0.1, at=1000.0 + number), now_s)
-        writes += stored(state.handle(Tick(), now_s)).keys()
-    assert writes.count(model_key("class/t/coder")) == 3  # at 0, 2 and 4 s
+        now_s = number / 2
+        due_s += woken(tell(state, finished(str(number), gap_s=0.1, at=1000.0 + number), now_s))
+        while due_s and min(due_s) <= now_s:
+            due_s.remove(min(due_s))
+            effects = state.handle(Tick(), now_s)
+            writes += stored(effects).keys()
+            due_s += woken(effects)
+    assert writes.count(model_key("class/t/coder")) == 2  # at 10 and a little after 20 s
     models = stored(state.settle())
     again = core()
     for effect in (*state.settle(), *[Persist(k, state_module.encode_model(m)) for k, m in models.items()]):
@@ -221,9 +230,12 @@ def _fields(message):
     return {name: getattr(message, name) for name in message.__struct_fields__}
 
 
-def test_it_asks_to_be_woken_every_second():
+def test_it_asks_to_be_woken_when_there_is_something_to_store_or_to_forget():
     state = core()
-    assert [e for e in tell(state, finished("1"), 0.0) if isinstance(e, WakeAt)] == [WakeAt(1.0)]
-    assert [e for e in tell(state, finished("2"), 0.5) if isinstance(e, WakeAt)] == []
-    assert [e for e in state.handle(Tick(), 1.0) if isinstance(e, WakeAt)] == [WakeAt(2.0)]
-    assert PERSIST_EVERY_S == 2.0
+    assert woken(tell(state, finished("1"), 0.0)) == [PERSIST_EVERY_S]
+    assert woken(tell(state, finished("2"), 0.5)) == []
+    assert woken(state.handle(Tick(), PERSIST_EVERY_S)) == [0.5 + FORGET_S]
+    assert woken(tell(state, finished("3"), 100.0)) == [100.0 + PERSIST_EVERY_S]
+    assert woken(state.handle(Tick(), 100.0 + PERSIST_EVERY_S)) == [100.0 + FORGET_S]
+    assert woken(state.handle(Tick(), 100.0 + FORGET_S)) == []
+    assert state.workflows == {}

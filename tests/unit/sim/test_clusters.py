@@ -1,7 +1,10 @@
+from importlib import resources
+from pathlib import Path
+
 import msgspec
 import pytest
 
-from saga.engine.profile import load_profile
+from saga.engine.profile import UnknownProfileError, known_profiles, load_profile
 from saga.load.cli import main
 from saga.sim.clusters import ClusterError, check_physical, known_clusters, load_cluster
 
@@ -24,12 +27,46 @@ def test_all_clusters_are_physical():
         ({"kv_tokens": 700_000}, "kv_tokens"),
         ({"weight_bytes": 300e9}, "weight_bytes"),
         ({"context_tokens": 448_001}, "context_tokens"),
+        ({"mfu": 1.01}, "mfu"),
+        ({"mbu": 1.5}, "mbu"),
+        ({"flops_per_token": 70e9}, "flops_per_token"),
+        ({"expert_weight_bytes": 142e9}, "expert_weight_bytes"),
+        ({"host_kv_tokens": 1_300_000}, "host_kv_tokens .* host_bytes"),
+        ({"host_kv_tokens": 448_000}, "host_kv_tokens .* kv_tokens"),
+        ({"host_bytes_per_s": 127e9}, "host_bytes_per_s .* host_link_bytes_per_s"),
+        ({"host_bytes_per_s_both": 101e9}, "host_bytes_per_s_both .* host_bytes_per_s"),
+        ({"host_bytes_per_s": 0.0, "host_bytes_per_s_both": 0.0}, "host_kv_tokens need host_bytes_per_s"),
     ],
 )
 def test_an_impossible_profile_is_refused_with_the_constant(change: dict[str, float], named: str):
     profile = msgspec.structs.replace(load_profile("a100x4-llama3-70b"), **change)
     with pytest.raises(ClusterError, match=named):
         check_physical(profile)
+
+
+def test_all_profiles_are_physical_shrunk_too():
+    for name in known_profiles():
+        check_physical(load_profile(name))
+        check_physical(load_profile(name).shrunk(4))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [("mfu = 1.2", "mfu"), ("mbu = 1.01", "mbu"), ("peak_flops = 0", "peak_flops")]
+)
+def test_a_profile_file_beyond_its_roofline_is_refused_with_the_constant(text: str, named: str, tmp_path: Path):
+    lines = (resources.files("saga.engine") / "profiles" / "a100x4-llama3-70b.toml").read_text().splitlines()
+    changed = [text if line.startswith(f"{named} =") else line for line in lines]
+    (tmp_path / "p.toml").write_text("\n".join(changed))
+    with pytest.raises(UnknownProfileError, match=named):
+        load_profile(str(tmp_path / "p.toml"))
+
+
+def test_a_cluster_without_workers_is_refused(tmp_path: Path):
+    with pytest.raises(ClusterError, match="workers 0"):
+        load_cluster("paper", 0)
+    (tmp_path / "c.toml").write_text('name = "none"\nprofile = "a100x4-llama3-70b"\nworkers = 0\n')
+    with pytest.raises(ClusterError, match="workers"):
+        load_cluster(str(tmp_path / "c.toml"))
 
 
 @pytest.mark.parametrize(

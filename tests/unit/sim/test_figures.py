@@ -4,7 +4,8 @@ import pytest
 
 from saga.sim.figures import figures, paired_ratio, ratios
 from saga.sim.ledger import TaskRecord
-from saga.sim.runner import RunRecord, RunSpec, grows
+from saga.sim.runner import grows
+from saga.sim.spec import RunRecord, RunSpec
 
 
 def record(*tct_s: float, unstable: bool = False, failures: int = 0) -> RunRecord:
@@ -12,7 +13,7 @@ def record(*tct_s: float, unstable: bool = False, failures: int = 0) -> RunRecor
     return RunRecord(
         users=3, conversations=5, dropped_sessions=0, measured=tasks, ttft_s=(0.1, 0.3), prompt_tokens=100,
         cached_tokens=80, regenerated_tokens=7, tasks_per_min=2.0, failures=failures, refusals=0, steps=9,
-        retractions=0, unstable=unstable, ended_s=99.0,
+        retractions=0, unstable=unstable, ended_s=99.0, useful_kv_share=0.5,
     )  # fmt: skip
 
 

@@ -15,9 +15,10 @@ from saga.graph.forecast import Saga
 from saga.graph.state import GraphState
 from saga.placement.policy import CheapestStart
 from saga.placement.state import PlacementState
-from saga.sim.runner import RunSpec, Simulation
-from saga.sim.systems import TAG_CAP_S, TAG_DEFAULT_S
-from saga.sim.world import CELL, GATEWAY, LEASE_TTL_S
+from saga.sim.runner import Simulation
+from saga.sim.spec import RunSpec
+from saga.sim.systems.registry import TAG_CAP_S, TAG_DEFAULT_S
+from saga.sim.world import CELL, GATEWAY, HEARTBEAT_S, LEASE_TTL_S
 from saga.worker.retention import Tags
 from saga.worker.state import WorkerState
 
@@ -39,7 +40,13 @@ def fresh(name: str) -> Any:
         case _:
             retention = Tags(TAG_DEFAULT_S, TAG_CAP_S)
             return WorkerState(
-                WorkerId(name), f"sim://{name}", SUBJECTS, retention, Random(f"{SEED}/{name}"), lease_ttl_s=LEASE_TTL_S
+                WorkerId(name),
+                f"sim://{name}",
+                SUBJECTS,
+                retention,
+                Random(f"{SEED}/{name}"),
+                lease_ttl_s=LEASE_TTL_S,
+                heartbeat_s=HEARTBEAT_S,
             )
 
 

@@ -2,15 +2,19 @@ import ast
 import subprocess
 import sys
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 import saga.sim as sim_package
 from saga.contract.ids import WorkerId
-from saga.sim.bench import SimSettings, as_json, bench_sim
-from saga.sim.runner import KV_BOUND, RunSpec, Simulation, simulate
-from saga.sim.systems import SYSTEMS
+from saga.sim.bench import Comparison, as_json, compare, count_runs
+from saga.sim.runner import KV_BOUND, Simulation, simulate
+from saga.sim.spec import RunSpec
+from saga.sim.systems.registry import SYSTEMS
 
 SPEC = RunSpec("webarena", "saga", "small", 42, pressure=0.6, workers=2, tasks=12)
 
@@ -55,8 +59,8 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process():
     """String hashes differ between the two: no order may depend on them."""
     code = (
         "import sys; from saga.sim.bench import *\n"
-        "s = SimSettings('webarena', systems=('prefix-aware', 'saga'), workers=2, pressures=(1.2,), tasks=14)\n"
-        "sys.stdout.buffer.write(as_json(bench_sim(s, lambda *_: None)))\n"
+        "c = Comparison('webarena', systems=('prefix-aware', 'saga'), workers=2, pressures=(1.2,), tasks=14)\n"
+        "sys.stdout.buffer.write(as_json(compare([c], lambda *_: None).report))\n"
     )
     outputs = [
         subprocess.run(
@@ -73,19 +77,44 @@ def test_another_seed_is_another_run():
     assert simulate(SPEC) != simulate(other)
 
 
+SMALL = Comparison(workload="webarena", systems=("saga",), workers=2, pressures=(0.3,), tasks=6)
+
+
+def told_of(comparison: Comparison, **how: Any) -> tuple[bytes, int]:
+    """The report's bytes, and how many runs it took."""
+    specs: list[RunSpec] = []
+    results = compare([comparison], specs.append, **how)
+    assert len(specs) == count_runs([comparison])
+    return as_json(results.report), len(specs)
+
+
 def test_processes_do_not_change_the_report():
-    settings = SimSettings(workload="webarena", systems=("saga",), workers=2, pressures=(0.3,), tasks=6)
-    alone = as_json(bench_sim(settings, _silent))
-    together = as_json(
-        bench_sim(
-            SimSettings(workload="webarena", systems=("saga",), workers=2, pressures=(0.3,), tasks=6, jobs=2), _silent
-        )
-    )
-    assert alone == together
+    assert told_of(SMALL) == told_of(SMALL, jobs=2)
 
 
-def _silent(*_: object) -> None:
-    """Nobody watches."""
+def test_an_interrupted_comparison_goes_on_with_the_runs_it_kept(tmp_path, monkeypatch):
+    first = told_of(SMALL, keep=tmp_path)
+    monkeypatch.setattr("saga.sim.bench.simulate", None)  # nothing is left to run
+    assert told_of(SMALL, keep=tmp_path) == first
+
+
+def test_a_damaged_kept_run_is_run_again(tmp_path):
+    first = told_of(SMALL, keep=tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-7])
+    assert told_of(SMALL, keep=tmp_path) == first
+
+
+def test_a_run_that_is_watched_has_the_same_figures():
+    watched, unwatched = simulate(structs.replace(SPEC, detail=True)), simulate(SPEC)
+    assert watched.detail is not None
+    assert structs.replace(watched, detail=None) == unwatched
+    story = [span for span in watched.detail.spans if span.session == "main"]
+    assert all(a.end_s == pytest.approx(b.start_s) for a, b in pairwise(story)), "a hole in the story"
+    shown = [task for task in watched.measured if task.number == watched.detail.shown]
+    assert story[0].start_s == shown[0].submitted_s
+    assert story[-1].end_s == shown[-1].ended_s
+    assert max(max(sample.held_tokens) for sample in watched.detail.samples) > 0
 
 
 def test_all_systems_work_on_the_same_tasks():

@@ -1,0 +1,66 @@
+"""What a run is asked for and what it tells: `RunSpec` in, `RunRecord` out. Data, made by `bench` and `runner`."""
+
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from saga.sim.detail import Sample, Span
+from saga.sim.ledger import TaskRecord
+
+HostTier = Literal["off", "on"]
+HORIZON_S = 7 * 86_400.0
+ROUNDS = 3  # conversations per user: one to warm up, one to measure, one to drain
+TASKS = 500
+
+
+class RunSpec(Struct, frozen=True):
+    """What to run. Exactly one of `pressure` and `per_min` (open loop, tasks a minute) is set."""
+
+    workload: str
+    system: str
+    cluster: str
+    seed: int
+    pressure: float | None = None
+    per_min: float | None = None
+    workers: int | None = None
+    tasks: int | None = None  # conversations; None: ROUNDS per user, and at least `least_tasks`
+    least_tasks: int = TASKS
+    sessions: Path | None = None
+    skip_bad: bool = False  # leave out lines of `sessions` that do not parse
+    horizon_s: float = HORIZON_S
+    host_tier: HostTier = "off"
+    detail: bool = False  # with samples and the story of one conversation, for a report
+
+
+class Detail(Struct, frozen=True):
+    """What an observer saw; see `saga.sim.detail`."""
+
+    workers: tuple[str, ...]
+    tenants: tuple[str, ...]
+    kv_tokens: int
+    samples: tuple[Sample, ...]
+    shown: int
+    spans: tuple[Span, ...]
+
+
+class RunRecord(Struct, frozen=True):
+    """What came of it. Times in virtual seconds; totals over all steps unless they say measured."""
+
+    users: int
+    conversations: int
+    dropped_sessions: int
+    measured: tuple[TaskRecord, ...]
+    ttft_s: tuple[float, ...]  # of measured steps
+    prompt_tokens: int  # of measured steps
+    cached_tokens: int  # of measured steps
+    regenerated_tokens: int
+    useful_kv_share: float  # of KV capacity x time: in use, or idle and hit again before eviction
+    tasks_per_min: float
+    failures: int
+    refusals: int
+    steps: int
+    retractions: int
+    unstable: bool
+    ended_s: float
+    detail: Detail | None = None

@@ -1,0 +1,167 @@
+"""The systems by name: which policies each is made of, and the settings that suit it best (`bench/sweep_baselines.py`).
+
+A name may carry another value of its system's one setting, after a colon: `affinity+cap:0.75` is a point of a sweep.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from saga.admission.order import FairStart, ProgramFcfs, TagPolicy
+from saga.admission.policy import ActiveSetPolicy, Everybody, OldestThatFit
+from saga.admission.records import Workflow
+from saga.engine.settings import EngineSettings
+from saga.placement.policy import CheapestStart, PlacementPolicy, SessionAffinity
+from saga.placement.stealing import IdleAndUneven, StealPolicy
+from saga.sim.systems.caps import FirstThatFit, StaticCap
+from saga.sim.systems.orders import ByRank, LeastAttained, TaskTimes
+from saga.sim.systems.paper import AgentFairShare, ThetaAffinity, WaLru
+from saga.sim.systems.pausing import PauseResume
+from saga.sim.systems.retention import FixedTtl, StepsToRun
+from saga.sim.systems.routers import LeastLoaded, PrefixAware, RoundRobin
+from saga.worker.retention import Lru, RetentionPolicy, Tags
+
+TAG_DEFAULT_S, TAG_CAP_S = 60.0, 300.0  # as the worker agents' settings
+
+
+class UnknownSystemError(ValueError):
+    """No such system; the message lists those there are."""
+
+
+def _lru() -> RetentionPolicy:
+    return Lru(TAG_DEFAULT_S, TAG_CAP_S)
+
+
+def _tags() -> RetentionPolicy:
+    return Tags(TAG_DEFAULT_S, TAG_CAP_S)
+
+
+def _own_queues() -> PlacementPolicy:
+    return SessionAffinity(engine_queues=False)
+
+
+def _no_stealing(seed: int) -> StealPolicy | None:
+    del seed
+    return None
+
+
+def _stealing(seed: int) -> StealPolicy:
+    return IdleAndUneven(Random(f"{seed}/stealing"))
+
+
+class System(Struct):
+    """One system of one run: what makes its policies. Each run takes a fresh one."""
+
+    name: str
+    placement: Callable[[], PlacementPolicy]
+    active_set: Callable[[], ActiveSetPolicy] = Everybody
+    order: Callable[[], TagPolicy] = FairStart
+    retention: Callable[[], RetentionPolicy] = _lru
+    stealing: Callable[[int], StealPolicy | None] = _no_stealing  # of the run's seed
+    engine: EngineSettings = EngineSettings()
+    shared_kv: bool = False  # every worker reaches the KV of all: only the bound can
+
+
+CAP_SHARE = 0.8  # of the users of pressure 1
+TTL_S = 30.0
+FIRST_LEVEL_S = 10.0
+PAUSE_AT = 0.95
+
+
+def make_system(name: str, users_at_one: int) -> System:
+    """The system of that name, fresh. `users_at_one`: of pressure 1. Raises UnknownSystemError."""
+    base, _, setting = name.partition(":")
+    make = _MAKERS.get(base)
+    if make is None:
+        raise UnknownSystemError(f"unknown system {name!r}; known: {', '.join(SYSTEMS)}")
+    system = make(name, float(setting) if setting else None, users_at_one)
+    system.engine = replace(system.engine, session_radix_cache=system.retention().tags)
+    return system
+
+
+Maker = Callable[[str, float | None, int], System]
+
+
+def _router(policy: Callable[[], PlacementPolicy]) -> Maker:
+    return lambda name, _value, _users: System(name, policy)
+
+
+def _cap(name: str, value: float | None, users_at_one: int) -> System:
+    workflows = max(1, round((value or CAP_SHARE) * users_at_one))
+    return System(name, SessionAffinity, lambda: StaticCap(workflows))
+
+
+def _srpt(name: str, value: float | None, users_at_one: int) -> System:
+    del value, users_at_one
+    return System(name, _own_queues, lambda: FirstThatFit(_remaining), lambda: ByRank(_remaining))
+
+
+def _edf(name: str, value: float | None, users_at_one: int) -> System:
+    del value, users_at_one
+    times = TaskTimes()
+    deadline = times.deadline_s
+    return System(name, _own_queues, lambda: FirstThatFit(deadline), lambda: ByRank(deadline, times.learn))
+
+
+def _ttl(name: str, value: float | None, users_at_one: int) -> System:
+    del users_at_one
+    ttl_s = TTL_S if value is None else value
+    return System(name, _own_queues, order=ProgramFcfs, retention=lambda: FixedTtl(ttl_s))
+
+
+def _steps_to_run(name: str, value: float | None, users_at_one: int) -> System:
+    del value, users_at_one
+    return System(name, SessionAffinity, retention=StepsToRun)
+
+
+def _pause_resume(name: str, value: float | None, users_at_one: int) -> System:
+    del users_at_one
+    pause_at = PAUSE_AT if value is None else value
+    return System(name, SessionAffinity, lambda: PauseResume(pause_at, pause_at - 0.15))
+
+
+def _attained(name: str, value: float | None, users_at_one: int) -> System:
+    del users_at_one
+    first_level_s = FIRST_LEVEL_S if value is None else value
+    return System(name, _own_queues, order=lambda: LeastAttained(first_level_s))
+
+
+def _paper(name: str, value: float | None, users_at_one: int) -> System:
+    del value, users_at_one
+    return System(name, ThetaAffinity, order=AgentFairShare, retention=WaLru, stealing=_stealing)
+
+
+def _saga(name: str, value: float | None, users_at_one: int) -> System:
+    del value, users_at_one
+    return System(name, CheapestStart, OldestThatFit, retention=_tags)
+
+
+def _bound(name: str, value: float | None, users_at_one: int) -> System:
+    del value, users_at_one
+    return System(name, LeastLoaded, shared_kv=True)
+
+
+def _remaining(workflow: Workflow) -> float:
+    return workflow.remaining_engine_s
+
+
+_MAKERS: dict[str, Maker] = {
+    "round-robin": _router(RoundRobin),
+    "least-loaded": _router(LeastLoaded),
+    "session-affinity": _router(SessionAffinity),
+    "prefix-aware": _router(PrefixAware),
+    "affinity+cap": _cap,
+    "srpt+affinity": _srpt,
+    "edf+affinity": _edf,
+    "kv-ttl": _ttl,
+    "steps-to-run": _steps_to_run,
+    "pause-resume": _pause_resume,
+    "attained-service": _attained,
+    "paper": _paper,
+    "saga": _saga,
+    "kv-bound": _bound,
+}
+
+SYSTEMS = tuple(name for name in _MAKERS if name != "kv-bound")

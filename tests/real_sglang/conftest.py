@@ -1,0 +1,32 @@
+"""Real SGLang servers, in the environment that `make sglang-cpu` builds. Not part of `make test`."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sglang_server import ENVIRONMENT
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say at once what is missing; a server may take long to start."""
+    ours = [item for item in items if HERE in item.path.parents]
+    if ours and not (ENVIRONMENT / "tiny-model").is_dir():
+        sys.exit("there is no SGLang to test against: make sglang-cpu")
+    for item in ours:
+        item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def until():
+    """Waits for something outside this process that nobody tells us about: `await until(condition)`."""
+
+    async def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
+        async with asyncio.timeout(within_s):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    return until
