@@ -22,6 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from saga.contract.ids import RootId, TenantId, scoped
 from saga.engine.profile import Profile, load_profile
 from saga.load.bench_live import load_sessions, plan_settings
 from saga.load.client import GatewayClient
@@ -38,6 +39,7 @@ from saga.sim.world import Delays
 
 TCT_WITHIN = 0.10
 HIT_RATE_WITHIN = 0.02
+TENANT = TenantId("default")  # of a mesh without a file of tenants
 
 
 class Overheads(Struct, frozen=True):
@@ -109,7 +111,7 @@ async def _compare(
     live = figures(system, run, engines.speed, Capacity(engines.workers, 0), lag)
 
     starts_s = {
-        task.session_id: overheads.measured.starts_s[scoped(DEFAULT_TENANT, task.session_id)] for task in plan.tasks
+        task.session_id: overheads.measured.starts_s[RootId(scoped(TENANT, task.session_id))] for task in plan.tasks
     }
 
     def simulated(delays: Delays, client_s: float) -> PlannedResult:
@@ -207,8 +209,8 @@ def _overheads(run: Replayed, measured: Measured, engine_own_s: float) -> Overhe
 def show(out: Console, comparisons: list[Comparison]) -> None:
     """The table, and what lies behind it."""
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("system", "TCT live", "sim", "diff", "hit live", "sim", "diff", "lag", "goals"):
-        table.add_column(column, justify="left" if column in ("system", "goals") else "right", no_wrap=True)
+    for column in ("system", "TCT live", "sim", "diff", "hit live", "sim", "diff", "lag", "goal"):
+        table.add_column(column, justify="left" if column in ("system", "goal") else "right", no_wrap=True)
     for one in comparisons:
         table.add_row(
             one.system,

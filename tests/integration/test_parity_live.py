@@ -12,6 +12,7 @@ import pytest
 from mesh_replay import leader_of, model_of, opening, replay
 
 from saga.cli.mesh import Mesh, MeshSettings
+from saga.sim.measured import measure
 from saga.sim.replayed import Moment
 from saga.sim.replayed import replay as replay_file
 
@@ -53,12 +54,12 @@ def test_a_fresh_core_answers_what_the_live_one_answered(service: str, recording
     files = sorted(recordings.glob(f"{service}.*"))
     assert len(files) >= SERVICES[service]
 
-    for file in files:
-        verdict = replay_file(file)
+    verdicts = [replay_file(file) for file in files]
 
+    for verdict in verdicts:
         assert verdict.difference is None, verdict.difference
-        assert verdict.events > 10
-        assert verdict.effects > 5
+    assert sum(verdict.events for verdict in verdicts) > 50
+    assert sum(verdict.effects for verdict in verdicts) > 20
 
 
 def test_the_recordings_hold_what_happened(recordings: Path):
@@ -85,6 +86,18 @@ def test_the_recordings_hold_what_happened(recordings: Path):
         "KvEvents",
         "Settle",
     } <= set(seen)
+
+
+def test_times_on_the_way_can_be_read_off_them(recordings: Path):
+    measured = measure(recordings)
+
+    assert set(measured.hops) == {"gateway to admission", "admission to placement", "placement to gateway"}
+    for hop in measured.hops.values():
+        assert hop.count > 20
+        assert 0 < hop.median_s < 0.1
+    assert set(measured.starts_s) >= {"default/calm-0", "default/stormy-3"}
+    assert min(measured.starts_s.values()) == 0
+    assert measured.engine_s > 0
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])

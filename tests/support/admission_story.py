@@ -55,9 +55,9 @@ def hello(name: str = "w0", **fields) -> WorkerHello:
 class Story:
     """An admission core, and short words for what happens to it."""
 
-    def __init__(self, policy=None, *, leading: bool = True, workers: int = 1, **settings) -> None:
+    def __init__(self, policy=None, order=None, *, leading: bool = True, workers: int = 1, **settings) -> None:
         self.now_s = 100.0
-        self.core = AdmissionState(Subjects(), policy or OldestThatFit(), **settings)
+        self.core = AdmissionState(Subjects(), policy or OldestThatFit(), order, **settings)
         self.rows: dict[str, bytes] = {}
         if leading:
             self.tell(Promoted(3))

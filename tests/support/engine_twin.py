@@ -1,6 +1,6 @@
-"""The pure EngineCore doing what a real server was just asked, one request at a time: what it finds cached, what it says.
+"""The pure EngineCore doing what a real server was just asked, one request at a time: its hits, its KV events.
 
-And the sequences to ask: seeded, of three families, in a KV pool so small that most of what was cached is evicted again.
+And the sequences to ask: seeded, of three families, in a KV pool so small that most of what was cached is evicted.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,18 @@ import msgspec
 from kv_tape import CLEAR, removed, stored
 
 from saga.engine.core import EngineCore
-from saga.engine.events import Arrive, Cleared, CloseSession, Event, Finished, FixedOutput, Flush, Rejected, Removed, Stored
+from saga.engine.events import (
+    Arrive,
+    Cleared,
+    CloseSession,
+    Event,
+    Finished,
+    FixedOutput,
+    Flush,
+    Rejected,
+    Removed,
+    Stored,
+)
 from saga.engine.profile import load_profile
 from saga.engine.settings import EngineSettings
 from saga.kernel.effects import Tick, WakeAt
@@ -106,13 +117,13 @@ class Family:
     def asks(self, count: int) -> Iterator[Ask | Close]:
         """`count` requests, and closes between them; `answered` is called after each request."""
         for number in range(count):
-            ask = self.next(number)
+            ask = self.next(f"{type(self).__name__}-{number}")
             yield ask if self.tags else msgspec.structs.replace(ask, session="")
             if self.tags and (session := self.closes(ask)):
                 yield Close(session)
 
-    def next(self, number: int) -> Ask:
-        """The next request."""
+    def next(self, name: str) -> Ask:
+        """The next request; `name` is its own."""
         raise NotImplementedError
 
     def answered(self, ask: Ask, answer: list[int]) -> None:
@@ -140,17 +151,16 @@ class Growing(Family):
     def __init__(self, seed: int, *, tags: bool) -> None:
         super().__init__(seed, tags=tags)
         self.said: dict[int, list[int]] = {}
-        self.lives = [0] * self.SESSIONS
+        self.names = [""] * self.SESSIONS
         self.speaker = 0
 
-    def next(self, number: int) -> Ask:
+    def next(self, name: str) -> Ask:
         self.speaker = speaker = self.random.randrange(self.SESSIONS)
         before = self.said.get(speaker, [])
         if not before or len(before) > self.LONGEST or self.random.randrange(15) == 0:
-            self.lives[speaker] += 1
+            self.names[speaker] = name
             before = []
-        ids = before + self.tokens(20, 250)
-        return Ask(ids, self.new_tokens(), f"growing-{speaker}-{self.lives[speaker]}")
+        return Ask(before + self.tokens(20, 250), self.new_tokens(), self.names[speaker])
 
     def answered(self, ask: Ask, answer: list[int]) -> None:
         self.said[self.speaker] = ask.ids + answer
@@ -166,11 +176,12 @@ class Shared(Family):
         self.beginnings = [self.tokens(40, 600) for _ in range(self.BEGINNINGS)]
         self.last = Ask([], 0)
 
-    def next(self, number: int) -> Ask:
+    def next(self, name: str) -> Ask:
         if self.last.ids and self.random.randrange(8) == 0:
             return msgspec.structs.replace(self.last, new_tokens=self.new_tokens())
         favourite = self.random.randrange(self.random.randint(1, self.BEGINNINGS))
-        self.last = Ask(self.beginnings[favourite] + self.tokens(5, 300), self.new_tokens(), f"shared-{number % 40}")
+        session = name if self.random.randrange(2) else f"Shared by {favourite}"
+        self.last = Ask(self.beginnings[favourite] + self.tokens(5, 300), self.new_tokens(), session)
         return self.last
 
 
@@ -184,13 +195,13 @@ class Branching(Family):
         super().__init__(seed, tags=tags)
         self.trunks: list[tuple[list[int], str]] = []
 
-    def next(self, number: int) -> Ask:
+    def next(self, name: str) -> Ask:
         if len(self.trunks) < 3 or self.random.randrange(6) == 0:
-            return Ask(self.tokens(100, 500), self.new_tokens(), f"branching-{number}")
+            return Ask(self.tokens(100, 500), self.new_tokens(), name)
         trunk, session = self.random.choice(self.trunks)
         cut = self.random.choice((len(trunk), self.random.randint(1, len(trunk)), len(trunk) // 16 * 16))
         ids = trunk[: min(cut, self.LONGEST)] + self.tokens(0, 200)
-        return Ask(ids or trunk, self.new_tokens(), session if self.random.randrange(3) else f"branching-{number}")
+        return Ask(ids or trunk, self.new_tokens(), session if self.random.randrange(3) else name)
 
     def answered(self, ask: Ask, answer: list[int]) -> None:
         self.trunks = [*self.trunks, (ask.ids + answer, ask.session)][-self.KEPT :]

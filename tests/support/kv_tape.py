@@ -13,7 +13,7 @@ QUIET_MS = 300
 
 
 class KvTape:
-    """A subscription to one server. A line is (what, page hash, hash of the page before it, session), as far as known."""
+    """A subscription to one server. A line is (what, page hash, hash of the page before, session), as far as known."""
 
     def __init__(self, endpoint: str, topic: str = "kv") -> None:
         self.lines: list[tuple[str, bytes, bytes, str]] = []

@@ -62,9 +62,12 @@ def hello(name: str, **fields) -> WorkerHello:
 class Story:
     """A placement core, and short words for what happens to it."""
 
-    def __init__(self, policy=None, *, workers: int = 2, leading: bool = True, lookahead: int = 0) -> None:
+    def __init__(
+        self, policy=None, stealing=None, *, workers: int = 2, leading: bool = True, lookahead: int = 0
+    ) -> None:
         self.now_s = 10.0
-        self.core = PlacementState("p0", Subjects(), policy or CheapestStart(), lookahead=lookahead, now_s=10.0)
+        policy = policy or CheapestStart()
+        self.core = PlacementState("p0", Subjects(), policy, stealing, lookahead=lookahead, now_s=10.0)
         if leading:
             self.tell(Promoted(7))
         for number in range(workers):

@@ -36,6 +36,7 @@ from saga.sim.report import cli as report
 from saga.sim.report.saved import SavedError
 from saga.sim.suites import SuiteError
 from saga.sim.systems.registry import UnknownSystemError
+from saga.sim.workloads import WorkloadError
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -69,6 +70,7 @@ def main(argv: Sequence[str]) -> int:
         ClusterError,
         CacheError,
         SuiteError,
+        WorkloadError,
         UnknownSystemError,
         SavedError,
     ) as error:

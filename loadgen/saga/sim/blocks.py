@@ -55,7 +55,7 @@ def changes(agent: PlannedAgent, index: int, page_tokens: int, pages_per_block: 
         runs = ((first * pages_per_block, count * pages_per_block) for first, count in following(blocks, skipped))
         ids = chain.from_iterable(range(first, first + count) for first, count in runs)
         for page, block in enumerate(islice(ids, part, part + wanted - kept), kept):
-            key = _mix(key, page if page < shared else block)
+            key = _mix(key, ~page if page < shared else block)  # no block has a negative id
             keys.append(key)
         while len(keys) < wanted:  # the tail, and an answer that no later prompt repeats
             private += 1

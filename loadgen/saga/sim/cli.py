@@ -8,17 +8,17 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from saga.load.settings import CODING_SESSIONS, DEFAULT_SESSIONS
+from saga.load.settings import DEFAULT_SESSIONS
 from saga.load.trace import TraceError
 from saga.sim.bench import SEEDS, Comparison, Results, as_json, compare, count_runs
 from saga.sim.clusters import known_clusters
+from saga.sim.report.page import write_html
 from saga.sim.report.terminal import print_report
 from saga.sim.spec import HORIZON_S, RunSpec
 from saga.sim.suites import known_suites, load_suite
-from saga.sim.synthetic import CLASSES
 from saga.sim.systems.registry import SYSTEMS
+from saga.sim.workloads import WORKLOADS, check_workload, needs_sessions
 
-WORKLOADS = (*CLASSES, CODING_SESSIONS)
 DEFAULT_PRESSURES = (1.0,)
 
 
@@ -29,7 +29,7 @@ def add_parsers(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="compare systems in virtual time",
         description="Run the cores of the live services in virtual time and compare task completion times.",
     )
-    sim.add_argument("--workload", choices=WORKLOADS, default="swe-bench", help="tasks (default swe-bench)")
+    sim.add_argument("--workload", default="swe-bench", metavar="W", help=f"{', '.join(WORKLOADS)} (swe-bench)")
     sim.add_argument("--sessions", type=Path, metavar="FILE", help=f"recorded sessions (default {DEFAULT_SESSIONS})")
     sim.add_argument("--skip-bad", action="store_true", help="leave out lines of the sessions that do not parse")
     sim.add_argument(
@@ -79,8 +79,9 @@ def run(flags: argparse.Namespace, out: Console, progress_to: Console) -> int:
             raise TraceError(f"{path}: expected a file in a folder that exists")
     comparisons = load_suite(flags.suite) if flags.kind == "suite" else (_comparison(flags),)
     for comparison in comparisons:
+        check_workload(comparison.workload)
         if comparison.sessions is not None and not comparison.sessions.is_file():
-            raise TraceError(f"{comparison.sessions}: no such file; {CODING_SESSIONS} needs recorded sessions")
+            raise TraceError(f"{comparison.sessions}: no such file; {comparison.workload} needs recorded sessions")
     results = _with_progress(comparisons, flags, progress_to)
     if flags.json is not None:
         flags.json.write_bytes(as_json(results.report))
@@ -106,7 +107,7 @@ def _with_progress(comparisons: Sequence[Comparison], flags: argparse.Namespace,
 
 
 def _comparison(flags: argparse.Namespace) -> Comparison:
-    recorded = flags.workload == CODING_SESSIONS
+    recorded = needs_sessions(flags.workload)
     return Comparison(
         workload=flags.workload,
         sessions=(flags.sessions or Path(DEFAULT_SESSIONS)) if recorded else None,

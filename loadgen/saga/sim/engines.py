@@ -112,18 +112,20 @@ class EngineHost:
 
     def _due(self, at_s: float) -> None:
         if at_s == self._wake_s:
+            self._wake_s = NEVER_S
             self._now_s = max(self._now_s, at_s)
             self._handle(TICK)
 
     def _handle(self, event: Event) -> None:
         changes: list[ResidencyChange] = []
-        self._wake_s = NEVER_S
+        booked_s, self._wake_s = self._wake_s, NEVER_S
         self._now_s = max(self._now_s, self._agenda.now_s * self._speed)
         for effect in self.core.handle(event, self._now_s):
             kind = type(effect)
             if kind is WakeAt:
                 self._wake_s = at_s = effect.at_s  # type: ignore[union-attr]
-                self._agenda.at(at_s / self._speed, self._due, at_s)
+                if at_s != booked_s:
+                    self._agenda.at(at_s / self._speed, self._due, at_s)
             elif kind is Stored:
                 changes.append(PagesStored(effect.hashes))  # type: ignore[union-attr]
             elif kind is Removed:

@@ -6,7 +6,7 @@ Made by `runner` when a run's detail is wanted; what it saw is `detail`.
 
 from typing import Final
 
-from saga.contract.ids import RootId, StepId
+from saga.contract.ids import StepId
 from saga.contract.messages import StepAdmitted
 from saga.engine.events import Finished
 from saga.engine.profile import Profile
@@ -72,7 +72,7 @@ class Observer:
     # --- one conversation --------------------------------------------------------------------------------------
 
     def _admitted(self, admitted: StepAdmitted) -> None:
-        if _is_of(admitted.step.root, self.shown) or admitted.step.root == admitted.step.step_id:
+        if admitted.step.root.endswith(f"/r{self.shown}"):
             self._admitted_s.setdefault(admitted.step.step_id, self._agenda.now_s)
 
     def _answered(self, live: Live, word: Finished) -> None:
@@ -122,7 +122,3 @@ def _to_show(workload: Workload, measured: range) -> int:
         return len(agents) == 1, abs(sum(len(agent.steps) for agent in agents) - READABLE_STEPS)
 
     return min(measured[:CANDIDATES], key=unreadable)
-
-
-def _is_of(root: RootId, number: int) -> bool:
-    return root.endswith(f"/r{number}")

@@ -19,7 +19,7 @@ from saga.load.trace import Session
 from saga.sim.agenda import Agenda
 from saga.sim.arrivals import ClosedLoop
 from saga.sim.clients import Clients
-from saga.sim.conversation import HASH_BYTES, Conversation, Pages, SimAgent, SimStep
+from saga.sim.conversation import HASH_BYTES, Conversation, Pages, SimAgent, SimStep, WorkerLoss
 from saga.sim.ledger import Ledger
 from saga.sim.systems.registry import make_system
 from saga.sim.world import Delays, World
@@ -124,6 +124,11 @@ class Planned:
         self._numbering = Numbering(sessions)
         self._speller = Speller(plan.block_chars, run.seed)
         self._texts: dict[int, TaskText] = {}
+
+    @property
+    def losses(self) -> tuple[WorkerLoss, ...]:
+        """None."""
+        return ()
 
     @property
     def weights(self) -> dict[str, float]:

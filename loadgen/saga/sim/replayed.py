@@ -125,13 +125,18 @@ class _Unzipped:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._begun = False
         self._file = gzip.open(path)  # noqa: SIM115 - closed with the last reference: a reader may stop anywhere
 
     def read(self, size: int, /) -> bytes:
         """As Source. Raises RecordError for what was never one of ours."""
         try:
-            return self._file.read(size)
+            data = self._file.read(size)
         except EOFError:
             return b""
         except (gzip.BadGzipFile, zlib.error) as error:
+            if self._begun and isinstance(error, gzip.BadGzipFile):
+                return b""  # cut within the first bytes of a part
             raise RecordError(f"{self._path}: {error}") from None
+        self._begun = True
+        return data

@@ -6,25 +6,19 @@ Called by `bench`, in its own process when several run at once.
 import gc
 from random import Random
 
-from saga.engine.profile import Profile
-from saga.load.settings import CODING_SESSIONS
-from saga.load.trace import TraceError, read_sessions
 from saga.sim.agenda import Agenda
-from saga.sim.alone import Alone, alone, users_for
+from saga.sim.alone import alone, users_for
 from saga.sim.arrivals import ClosedLoop, OpenLoop
 from saga.sim.clients import Clients
 from saga.sim.clusters import UNLIMITED_KV_TOKENS, load_cluster
-from saga.sim.conversation import Workload
 from saga.sim.ledger import Ledger, TaskRecord
 from saga.sim.observer import Observer
-from saga.sim.recorded import Recorded
 from saga.sim.spec import ROUNDS, Detail, RunRecord, RunSpec
-from saga.sim.synthetic import CLASSES, Synthetic
 from saga.sim.systems.registry import make_system
+from saga.sim.workloads import make_workload, typical
 from saga.sim.world import NO_DELAYS, Delays, World
 
 KV_BOUND = "kv-bound"
-SAMPLE = 500  # conversations behind the mean of one run alone
 QUARTERS = 4
 
 
@@ -48,11 +42,12 @@ class Simulation:
 
     def __init__(self, spec: RunSpec) -> None:
         cluster, profile = load_cluster(spec.cluster, spec.workers)
-        workload, dropped = make_workload(spec, profile)
-        mean = alone_of(workload, spec, profile)
+        made = make_workload(spec.workload, spec.seed, profile, spec.sessions, skip_bad=spec.skip_bad)
+        workload = made.workload
+        mean = alone(typical(spec.workload, made, profile, spec.sessions, skip_bad=spec.skip_bad), profile)
         pool_kv_tokens = cluster.workers * profile.kv_tokens
         self.spec = spec
-        self.dropped_sessions = dropped
+        self.made = made
         self.users = users_for(spec.pressure, pool_kv_tokens, mean.kv_tokens) if spec.pressure is not None else 0
         self.total = spec.tasks or max(spec.least_tasks, ROUNDS * self.users)
         warm = min(self.users or self.total // 10, self.total - 1)
@@ -81,18 +76,23 @@ class Simulation:
         self.arrivals: ClosedLoop | OpenLoop
         if spec.per_min is not None:
             random = Random(f"{spec.seed}/arrivals")
-            self.arrivals = OpenLoop(
-                self.agenda, self.clients.begin, per_s=spec.per_min / 60, total=self.total, random=random
-            )
+            self.arrivals = OpenLoop(self.agenda, self._begin, per_s=spec.per_min / 60, total=self.total, random=random)
         else:
             self.arrivals = ClosedLoop(
-                self.agenda, self.clients.begin, users=self.users, total=self.total, spread_s=mean.seconds
+                self.agenda, self._begin, users=self.users, total=self.total, spread_s=mean.seconds
             )
-        self.workload = workload
+        self.losses = {int(loss.after_share * self.total): loss for loss in workload.losses}
         self.kv_tokens = profile.kv_tokens
         self.observer: Observer | None = None
         if spec.detail:
             self.observer = Observer(self.agenda, self.world, self.clients, profile, workload, self.ledger.measured)
+
+    def _begin(self, number: int) -> None:
+        """Conversation `number` begins; with some of them a machine fails."""
+        loss = self.losses.get(number)
+        if loss is not None:
+            self.world.lose(loss.worker, loss.for_s)
+        self.clients.begin(number)
 
     def _over(self, number: int) -> None:
         self.arrivals.ended(number)
@@ -103,13 +103,13 @@ class Simulation:
         ledger = self.ledger
         unfinished = 0
         if not drained:
-            unfinished = sum(self.workload.draw(n).turns for n in range(self.total)) - len(ledger.tasks)
+            unfinished = sum(self.made.workload.draw(n).turns for n in range(self.total)) - len(ledger.tasks)
         engines = [engine.core for engine in self.world.engines.values()]
         prefilled = sum(core.stats.prefilled_tokens for core in engines)
         return RunRecord(
             users=self.users,
             conversations=self.total,
-            dropped_sessions=self.dropped_sessions,
+            dropped_sessions=self.made.dropped_sessions,
             measured=tuple(sorted((t for t in ledger.tasks if t.number in ledger.measured), key=_order)),
             ttft_s=tuple(ledger.ttft_s),
             prompt_tokens=ledger.prompt_tokens,
@@ -130,8 +130,6 @@ class Simulation:
         """Over the whole run; of the KV bound it says nothing, its capacity has no end."""
         now_s = self.agenda.now_s
         pools = [engine.core.pool for engine in self.world.engines.values()]
-        if not hasattr(pools[0], "reused_page_s"):
-            return 0.0
         useful_page_s = sum(pool.in_use_page_s(now_s) + pool.reused_page_s for pool in pools)
         return useful_page_s / (now_s * sum(pool.capacity_pages for pool in pools)) if now_s > 0 else 0.0
 
@@ -156,32 +154,6 @@ class Simulation:
         if done < 10:
             first, last, done = 0.0, self.agenda.now_s, len(self.ledger.tasks)
         return 60.0 * done / (last - first) if last > first else 0.0
-
-
-def make_workload(spec: RunSpec, profile: Profile) -> tuple[Workload, int]:
-    """The workload, and how many recorded sessions do not fit."""
-    if spec.workload in CLASSES:
-        return Synthetic(spec.workload, spec.seed, profile.context_tokens, profile.page_tokens), 0
-    if spec.sessions is None:
-        raise TraceError(f"{CODING_SESSIONS} needs --sessions FILE")
-    recorded = Recorded(
-        read_sessions(spec.sessions),
-        spec.seed,
-        context_tokens=profile.context_tokens,
-        kv_tokens=profile.kv_tokens,
-        page_tokens=profile.page_tokens,
-    )
-    left = recorded.left_out
-    return recorded, left.dropped_over_context + left.dropped_over_half_kv
-
-
-def alone_of(workload: Workload, spec: RunSpec, profile: Profile) -> Alone:
-    """Mean of one run alone: of the workload, not of the seed."""
-    if spec.workload in CLASSES:
-        workload = Synthetic(spec.workload, 0, profile.context_tokens, profile.page_tokens)
-    elif isinstance(workload, Recorded):
-        return alone(workload.every, profile)
-    return alone((workload.draw(number) for number in range(SAMPLE)), profile)
 
 
 def grows(in_system: list[int]) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from saga.load.settings import CODING_SESSIONS, DEFAULT_SESSIONS
+from saga.load.settings import DEFAULT_SESSIONS
 from saga.sim.bench import Comparison
 from saga.sim.systems.registry import SYSTEMS
+from saga.sim.workloads import needs_sessions
 
 ALL = ("*",)
 
@@ -60,7 +61,7 @@ def _complete(comparison: Comparison) -> Comparison:
     """With all systems where it says so, and the usual sessions where it names none."""
     if comparison.systems == ALL:
         comparison = replace(comparison, systems=SYSTEMS)
-    if comparison.workload == CODING_SESSIONS and comparison.sessions is None:
+    if needs_sessions(comparison.workload) and comparison.sessions is None:
         return replace(comparison, sessions=Path(DEFAULT_SESSIONS))
     return comparison
 

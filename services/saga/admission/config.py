@@ -16,6 +16,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     cell: str = "main"
     id: str = ""  # unique in the cell; empty: random
     policy: str = "saga"  # of the active set, see saga.admission.policy
+    order: str = "fair"  # of steps, see saga.admission.order
     max_waiting_steps: int = 10_000  # more are refused with 429
     max_wait_s: float = 600.0  # that a step may wait for its workflow's turn
     weights: tuple[str, ...] = ()  # "tenant=weight"; a tenant not named has weight 1

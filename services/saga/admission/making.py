@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from saga.admission.order import ORDERS
 from saga.admission.policy import POLICIES
 from saga.admission.state import AdmissionState, Loaded
 from saga.contract.ids import TenantId
@@ -18,6 +19,7 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
 
     cell: str
     policy: str  # one of POLICIES
+    order: str = "fair"  # one of ORDERS
     wall_offset_s: float
     max_waiting_steps: int
     max_wait_s: float
@@ -29,6 +31,7 @@ def make_core(making: Making) -> AdmissionState:
     state = AdmissionState(
         Subjects(making.cell),
         POLICIES[making.policy](),
+        ORDERS[making.order](),
         wall_offset_s=making.wall_offset_s,
         max_waiting_steps=making.max_waiting_steps,
         max_wait_s=making.max_wait_s,

@@ -30,7 +30,7 @@ class Claims(Protocol):
     """The claimants of a pool, in the order of the policy's rank. What it says costs nothing but `ranked`."""
 
     workers: dict[WorkerId, WorkerHello]  # those that serve
-    workflows: Mapping[RootId, Workflow]  # of all pools
+    workflows: dict[RootId, Workflow]  # of all pools
     inside: list[Ranked]  # active claimants, in order
     outside: list[Ranked]  # the others, in order
     active_tokens: Tokens  # needs of those inside, by horizon
@@ -108,6 +108,9 @@ class OldestThatFit:
     def revise(self, claims: Claims, now_s: float) -> Revision:  # noqa: ARG002 - the time of day has no say
         if self._settled(claims):
             return NO_CHANGE
+        joins = self._plain_joins(claims)
+        if joins is not None:
+            return Revision(joins=joins)
         chosen = self.active(claims.ranked(), claims.kv_tokens)
         inside = {root for _, root in claims.inside}
         return Revision(
@@ -127,6 +130,24 @@ class OldestThatFit:
             return False
         with_it = plus(claims.active_tokens, claims.needs[claims.outside[0][1]])
         return max(with_it) > may_join or with_it[0] > keep
+
+    def _plain_joins(self, claims: Claims) -> tuple[RootId, ...] | None:
+        """Who joins when nobody leaves for them, seen without looking at who is inside; None when that does not say.
+
+        Who fits beside everybody inside fits beside those who come before it.
+        """
+        may_join, keep = self._bounds(claims.kv_tokens)
+        together = claims.active_tokens
+        joins: list[RootId] = []
+        if not claims.inside or together[0] > keep:
+            return None
+        for ranked in claims.outside:
+            with_it = plus(together, claims.needs[ranked[1]])
+            if max(with_it) > may_join or with_it[0] > keep:
+                return tuple(joins) if ranked > claims.inside[-1] else None
+            joins.append(ranked[1])
+            together = with_it
+        return tuple(joins)
 
     def _bounds(self, kv_tokens: int) -> tuple[int, int]:
         return int(kv_tokens * self._join_share), int(kv_tokens * self._keep_share)

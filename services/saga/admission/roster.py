@@ -20,8 +20,11 @@ class Pool:
     __slots__ = (
         "active",
         "active_tokens",
+        "context_tokens",
         "cost",
         "inside",
+        "kv_tokens",
+        "largest_kv_tokens",
         "mean_output_tokens",
         "needs",
         "newcomer_engine_s",
@@ -36,6 +39,9 @@ class Pool:
     def __init__(self, workflows: dict[RootId, Workflow]) -> None:
         self.workflows = workflows  # of all pools
         self.workers: dict[WorkerId, WorkerHello] = {}  # those that serve
+        self.kv_tokens = 0  # KV capacity of those
+        self.largest_kv_tokens = 0  # of one of them
+        self.context_tokens = 0  # the longest context that one of them takes
         self.cost = CostModel()
         self.mean_output_tokens = 256.0  # of its steps; a moving mean
         self.inside: list[Ranked] = []  # claimants that are active, in the order of their rank
@@ -48,10 +54,26 @@ class Pool:
         self.newcomer_engine_s = 0.0  # forecast work of a workflow after its first step; a moving mean
         self.active: set[RootId] = set()
 
-    @property
-    def kv_tokens(self) -> int:
-        """KV capacity of the workers that serve."""
-        return sum(hello.kv_tokens for hello in self.workers.values())
+    def serves(self, hello: WorkerHello) -> bool:
+        """A worker serves. Whether this changes what the pool can do."""
+        known = self.workers.get(hello.worker_id)
+        self.workers[hello.worker_id] = hello
+        self.cost = hello.cost
+        if known is not None and (known.kv_tokens, known.context_tokens) == (hello.kv_tokens, hello.context_tokens):
+            return False
+        self._count()
+        return True
+
+    def gone(self, worker_id: WorkerId) -> bool:
+        """A worker serves no more. Whether it did."""
+        known = self.workers.pop(worker_id, None)
+        self._count()
+        return known is not None
+
+    def _count(self) -> None:
+        self.kv_tokens = sum(hello.kv_tokens for hello in self.workers.values())
+        self.largest_kv_tokens = max((hello.kv_tokens for hello in self.workers.values()), default=0)
+        self.context_tokens = max((hello.context_tokens for hello in self.workers.values()), default=0)
 
     def learn_newcomer(self, session: Session) -> None:
         """A workflow's first forecast: what newcomers are to be expected to need."""
@@ -69,15 +91,6 @@ class Pool:
             active = root in self.active
             active_after -= active
             yield Claimant(root=root, needs_tokens=self.needs[root], active=active, active_after=active_after)
-
-    @property
-    def context_tokens(self) -> int:
-        """The longest context that a worker of the pool takes."""
-        return max((hello.context_tokens for hello in self.workers.values()), default=0)
-
-    @property
-    def largest_kv_tokens(self) -> int:
-        return max((hello.kv_tokens for hello in self.workers.values()), default=0)
 
 
 class Roster:

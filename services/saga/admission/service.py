@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from saga.admission.config import PREFIX, AdmissionSettings
 from saga.admission.making import Making, make_core
+from saga.admission.order import ORDERS
 from saga.admission.policy import POLICIES
 from saga.admission.state import AdmissionState, Loaded
 from saga.contract.subjects import Subjects, kv_bucket
@@ -26,9 +27,12 @@ def making_of(settings: AdmissionSettings, wall_offset_s: float) -> Making:
     """What the core is made from. Raises StartError for a policy that does not exist."""
     if settings.policy not in POLICIES:
         raise StartError(f"{PREFIX}POLICY={settings.policy!r}: unknown policy; known are {', '.join(sorted(POLICIES))}")
+    if settings.order not in ORDERS:
+        raise StartError(f"{PREFIX}ORDER={settings.order!r}: unknown order; known are {', '.join(sorted(ORDERS))}")
     return Making(
         cell=settings.cell,
         policy=settings.policy,
+        order=settings.order,
         wall_offset_s=wall_offset_s,
         max_waiting_steps=settings.max_waiting_steps,
         max_wait_s=settings.max_wait_s,

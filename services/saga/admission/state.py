@@ -297,10 +297,7 @@ class AdmissionState:
             return self._worker_gone(hello.worker_id, now_s)
         self._workers_seen_s[hello.worker_id] = now_s
         pool = self.roster.pool(hello.pool)
-        known = pool.workers.get(hello.worker_id)
-        pool.workers[hello.worker_id] = hello
-        pool.cost = hello.cost
-        if known is not None and known.kv_tokens == hello.kv_tokens:
+        if not pool.serves(hello):
             return []
         return self._set.choose(hello.pool, now_s)
 
@@ -308,7 +305,7 @@ class AdmissionState:
         self._workers_seen_s.pop(worker_id, None)
         effects: Effects = []
         for pool_id, pool in self.roster.pools.items():
-            if pool.workers.pop(worker_id, None) is not None:
+            if pool.gone(worker_id):
                 effects += self._set.choose(pool_id, now_s)
         return effects
 

@@ -1,11 +1,12 @@
 """How a real SGLang server is started so that it can be a worker: its command line, its environment, its ports.
 
-Starts nothing itself: a `Child` runs what `server` returns, and `healthy` tells when it serves. docs/sglang.md says what
-each flag buys. Used by `saga up --engine sglang` and by tests/real_sglang.
+Starts nothing itself: a `Child` runs what `server` returns, and `healthy` tells when it serves. docs/sglang.md says
+what each flag buys. For `saga up --engine sglang` and tests/real_sglang.
 """
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 import msgspec
 
 from saga.cli.child import ProcessSpec
-from saga.cli.plan import HOST, STOP_ORDER, free_ports
+from saga.cli.plan import HOST, STOP_ORDER, Plan, free_ports
 from saga.cli.probe import HTTP_OK, status_of
 
 PROVEN_VERSION: Final = "0.5.23"
@@ -38,6 +39,7 @@ class SglangSettings(msgspec.Struct, frozen=True, kw_only=True):
     model: str  # a folder, or a name that SGLang can download
     python: Path = Path(sys.executable)  # of the environment that SGLang is installed in
     cpu: bool = False  # a machine without a GPU
+    served_name: str = ""  # what clients ask for; empty: the folder's own name, or `model`
     page_tokens: int = 64
     kv_tokens: int = 0  # 0: as many as fit
     session_tags: bool = True
@@ -71,6 +73,9 @@ def ports_for(servers: int, random: Random | None = None) -> list[SglangPorts]:
 def flags(settings: SglangSettings, ports: SglangPorts) -> list[str]:
     """All that follows `python -m sglang.launch_server`."""
     made = ["--model-path", settings.model, "--host", HOST, "--port", str(ports.http)]
+    folder = Path(settings.model)
+    if served_name := settings.served_name or (folder.resolve().name if folder.is_dir() else ""):
+        made += ["--served-model-name", served_name]  # else a folder's whole path would be the name
     made += ["--page-size", str(settings.page_tokens), "--enable-metrics", "--enable-cache-report"]
     if settings.kv_tokens:
         made += ["--max-total-tokens", str(settings.kv_tokens)]
@@ -99,6 +104,17 @@ def server(name: str, settings: SglangSettings, ports: SglangPorts) -> ProcessSp
         stop_rank=STOP_ORDER.index("engine"),
         grace_s=GRACE_S,
     )
+
+
+def on_sglang(mesh: Plan, settings: SglangSettings, ports: Sequence[SglangPorts]) -> Plan:
+    """The same mesh with real servers instead of its simulated engines, as many as there are `ports`."""
+    real = {f"engine-{number}": server(f"engine-{number}", settings, at) for number, at in enumerate(ports)}
+    urls = {f"worker-{number}": {"SAGA_WORKER_ENGINE_URL": at.url} for number, at in enumerate(ports)}
+    specs = tuple(
+        real.get(spec.name) or msgspec.structs.replace(spec, env=spec.env | urls.get(spec.name, {}))
+        for spec in mesh.specs
+    )
+    return msgspec.structs.replace(mesh, specs=specs, engine_urls=tuple(at.url for at in ports))
 
 
 async def healthy(ports: SglangPorts) -> bool:

@@ -93,12 +93,15 @@ class Batch:
         # Prefill has its say after every pass; decode alone goes on to its next token.
         self._passes = 1 if self._prefills else self._profile.shrink - self._passes_before
         self.quiet_iterations = self._quiet()
+        decoding, prefills = self.decoding, self._prefills
+        if not prefills:
+            return IterationLoad(decodes=len(decoding), context_tokens=decoding.context_tokens, passes=self._passes)
         return IterationLoad(
-            prefill_tokens=sum(chunk for _, chunk in self._prefills),
-            prefill_pairs=sum(prefill_pairs(request.prefilled_tokens, chunk) for request, chunk in self._prefills),
-            prefill_context_tokens=sum(request.prefilled_tokens for request, _ in self._prefills),
-            decodes=len(self.decoding),
-            context_tokens=self.decoding.context_tokens,
+            prefill_tokens=sum(chunk for _, chunk in prefills),
+            prefill_pairs=sum(prefill_pairs(request.prefilled_tokens, chunk) for request, chunk in prefills),
+            prefill_context_tokens=sum(request.prefilled_tokens for request, _ in prefills),
+            decodes=len(decoding),
+            context_tokens=decoding.context_tokens,
             passes=self._passes,
             load_s=0.0 if self._pool.host is None else self._pool.host.begin(now_s),
         )

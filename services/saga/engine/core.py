@@ -6,6 +6,8 @@ time in the simulator. An iteration that is due is done before the event; iterat
 Rules and constants follow SGLang's scheduler with --enable-mixed-chunk: chunked prefill and decode share an iteration.
 """
 
+from bisect import bisect_right
+
 from saga.engine.batch import Batch
 from saga.engine.events import (
     Abort,
@@ -32,6 +34,8 @@ from saga.engine.timing import IterationLoad, IterationTimer
 from saga.kernel.effects import Tick, WakeAt
 
 _DEFAULTS = EngineSettings()
+_MOST_AHEAD = 512
+"""Quiet iterations planned at a time: an arrival makes the plan void."""
 
 
 class EngineCore:
@@ -60,6 +64,8 @@ class EngineCore:
         """When the running iteration ends; negative while idle."""
         self._iteration_s = 0.0
         self._load = IterationLoad()
+        self._ends_s: list[float] = []
+        """Planned ends of quiet iterations, see `_plan`; out of date unless it begins with `_end_s`."""
         self._effects: list[Effect] = self._pool.effects
 
     def handle(self, event: Event, now_s: float) -> list[Effect]:
@@ -86,9 +92,8 @@ class EngineCore:
         effects = self._effects[:]
         self._effects.clear()
         if self._end_s >= 0.0:
-            # Durations only grow while a batch decodes, so this is never late; an early call just asks again.
-            ahead = 0 if self._progress else self._batch.quiet_iterations
-            effects.append(WakeAt(self._end_s + ahead * self._iteration_s))
+            ahead = self._batch.quiet_iterations and not self._progress
+            effects.append(WakeAt(self._plan()[-1] if ahead else self._end_s))
         return effects
 
     # Questions.
@@ -194,14 +199,27 @@ class EngineCore:
 
     def _skip(self, now_s: float) -> None:
         """Complete quiet iterations up to `now_s`; the one in flight afterwards may be quiet too."""
-        load = self._load._replace(passes=self.profile.shrink)
-        ends_s, seconds = self._timer.decode_ends(load, self._end_s, now_s, self._batch.quiet_iterations)
-        self._end_s = ends_s.pop()
-        self._iteration_s = seconds
-        self._load = load._replace(context_tokens=load.context_tokens + len(ends_s) * load.decodes)
-        self._batch.skip(ends_s)
+        ends_s = self._plan()
+        done = min(bisect_right(ends_s, now_s), len(ends_s) - 1)
+        load = self._load
+        self._load = load = load._replace(
+            context_tokens=load.context_tokens + done * load.decodes, passes=self.profile.shrink
+        )
+        self._iteration_s = self._timer.iteration_s(load)
+        self._end_s = ends_s[done]
+        self._batch.skip(ends_s[:done])
+        del ends_s[:done]
+
+    def _plan(self) -> list[float]:
+        """When the running iteration ends and the quiet ones after it, or many of them, and the one after those."""
+        more = min(self._batch.quiet_iterations, _MOST_AHEAD)
+        if len(self._ends_s) <= 1 or self._ends_s[0] != self._end_s or len(self._ends_s) - 1 > more:
+            load = self._load._replace(passes=self.profile.shrink)
+            self._ends_s = self._timer.decode_ends(load, self._end_s, more)
+        return self._ends_s
 
     def _begin(self, now_s: float) -> None:
+        self._ends_s = []
         self._load = load = self._batch.begin(now_s)
         if load.prefill_tokens or load.decodes:
             self._iteration_s = self._timer.iteration_s(load)

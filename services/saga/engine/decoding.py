@@ -1,8 +1,8 @@
 """The requests of a batch that decode, one token each per tick.
 
-A tick costs nothing per request: they share a counter, a calendar knows whose output ends when, and as each needs a page
-when its tokens fill the last, it is enough to count how many do at which ticks. What a request says and holds is written
-into it when it leaves, or when somebody looks. Called by Batch alone, which decides who joins and who leaves.
+A tick costs nothing per request: they share a counter, a calendar knows whose output ends when, and as each needs a
+page when its tokens fill the last, it is enough to count how many do at which ticks. What a request says and holds is
+written into it when it leaves, or when somebody looks. Called by Batch alone, which decides who joins and who leaves.
 """
 
 import heapq

@@ -75,26 +75,25 @@ class IterationTimer:
         compute_s = decodes * self._decode_token_s + context_tokens * self._decode_pair_s
         return max(compute_s, self._read_s(decodes, context_tokens)) + self._overhead_s
 
-    def decode_ends(self, load: IterationLoad, end_s: float, until_s: float, most: int) -> tuple[list[float], float]:
-        """Ends of consecutive iterations that only decode, the first of them `load` at `end_s`; seconds of the last.
+    def decode_ends(self, load: IterationLoad, end_s: float, more: int) -> list[float]:
+        """Ends of consecutive iterations that only decode: of `load`, at `end_s`, and of `more` after it.
 
-        Each attends to a token more per request than the last; at most `most` follow, none begins after `until_s`.
-        The sums are those of `iteration_s`, one by one.
+        Each attends to a token more per request than the last. The sums are those of `iteration_s`, one by one.
         """
         decodes, passes, context_tokens = load.decodes, load.passes, load.context_tokens
         overhead_s, pair_s, kv_s = self._overhead_s, self._decode_pair_s, self._kv_s
         token_s = decodes * self._decode_token_s
         weights_s = self._read_s(decodes, 0)
         ends = [end_s]
-        seconds = 0.0
-        while len(ends) <= most and end_s <= until_s:
+        for _ in range(more):
             context_tokens += decodes
             compute_s = token_s + context_tokens * pair_s
-            memory_s = weights_s + context_tokens * kv_s
-            seconds = passes * (max(compute_s, memory_s) + overhead_s)
-            end_s += seconds
+            pass_s = weights_s + context_tokens * kv_s
+            if compute_s > pass_s:  # noqa: PLR1730 - a call of max() would double the time of this loop
+                pass_s = compute_s
+            end_s += passes * (pass_s + overhead_s)
             ends.append(end_s)
-        return ends, seconds
+        return ends
 
     def _read_s(self, tokens: int, context_tokens: int) -> float:
         weights_s = self._weights_s

@@ -41,6 +41,7 @@ class Board:
         if home:
             queue = self.at_home.setdefault(home, TagQueue())
             if home in self.workers:
+                self.workers[home].plain = None
                 step.engine_s = self._estimate_s(step, self.workers[home])
                 self.workers[home].queued_engine_s += step.engine_s
         else:
@@ -55,6 +56,7 @@ class Board:
         queue = self.at_home[step.queued_at] if step.queued_at else self.homeless[step.admitted.step.pool]
         queue.remove(step_id)
         if step.queued_at in self.workers:
+            self.workers[step.queued_at].plain = None
             self.workers[step.queued_at].queued_engine_s -= step.engine_s
         step.queued_at, step.engine_s = None, 0.0
 
@@ -78,7 +80,7 @@ class Board:
         self._leases_by_step.setdefault(lease.step_id, []).append(lease.lease_id)
         worker = self.workers.get(lease.worker_id)
         if worker is not None:
-            worker.leases[lease.lease_id] = lease
+            worker.hold(lease)
 
     def free_lease(self, lease_id: LeaseId) -> Lease | None:
         """The slot is free again. None when it was already."""
@@ -91,7 +93,7 @@ class Board:
             del self._leases_by_step[lease.step_id]
         worker = self.workers.get(lease.worker_id)
         if worker is not None:
-            worker.leases.pop(lease_id, None)
+            worker.free(lease)
         step = self.steps.get(lease.step_id)
         if step is not None and step.lease is lease:
             step.lease = None
@@ -126,7 +128,7 @@ class Board:
             worker = self.workers[hello.worker_id] = Worker(hello, now_s)
             for lease in self.leases.values():
                 if lease.worker_id == hello.worker_id:
-                    worker.leases[lease.lease_id] = lease
+                    worker.hold(lease)
             worker.queued_engine_s = sum(s.engine_s for s in self.steps.values() if s.queued_at == hello.worker_id)
             for session in self.sessions.values():
                 if session.home == hello.worker_id:
@@ -134,7 +136,8 @@ class Board:
                     worker.homed_tokens += session.context_tokens
         elif fresh:
             worker.suspect_until_s = 0.0
-        worker.hello = hello
+        if worker.hello is not hello:
+            worker.hello, worker.plain = hello, None
         worker.seen_s = now_s
         return worker, fresh
 
@@ -162,6 +165,7 @@ class Board:
         session.home, session.context_tokens = home, context_tokens
         worker = self.workers.get(home)
         if worker is not None:
+            worker.plain = None
             worker.homed_sessions += 1
             worker.homed_tokens += context_tokens
 
@@ -174,6 +178,7 @@ class Board:
     def _unhome(self, session: Session) -> None:
         worker = self.workers.get(session.home)
         if worker is not None:
+            worker.plain = None
             worker.homed_sessions -= 1
             worker.homed_tokens -= session.context_tokens
         session.home = NO_WORKER
@@ -186,6 +191,8 @@ class Board:
         for worker_id, worker in self.workers.items():
             here = {lease.lease_id for lease in self.leases.values() if lease.worker_id == worker_id}
             assert set(worker.leases) == here, f"{worker_id}: slots {set(worker.leases) ^ here} leak"
+            assert worker.leased_tokens == sum(lease.tokens for lease in worker.leases.values())
+            assert abs(worker.leased_engine_s - sum(lease.engine_s for lease in worker.leases.values())) < 1e-6
             homed = [s for s in self.sessions.values() if s.home == worker_id]
             assert worker.homed_sessions == len(homed)
             waits = sum(step.engine_s for step in self.steps.values() if step.queued_at == worker_id)

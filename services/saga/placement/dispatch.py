@@ -124,9 +124,7 @@ class Dispatcher:
                 break
             session = self._board.session(step.admitted.step.session, step.admitted.step.root)
             resident = self._board.index.match(session.hashes, session.stride)
-            decision = self._policy.choose(
-                step.admitted.step, [self._candidate(w, step.admitted.step, session.home, resident) for w in workers]
-            )
+            decision = self._policy.choose(step.admitted.step, self._candidates(workers, step, session.home, resident))
             best = self._board.workers[decision.choice]
             waiting = self._board.at_home.get(decision.choice)
             if not waiting and self._room(best, step):
@@ -138,6 +136,22 @@ class Dispatcher:
 
     def _room(self, worker: Worker, step: Step) -> bool:
         return self._policy.engine_queues or worker.room_for(step.tokens, self._lookahead)
+
+    def _candidates(
+        self, workers: list[Worker], step: Step, home: WorkerId, resident: dict[WorkerId, int]
+    ) -> list[Candidate]:
+        """Most workers hold nothing of the step, and few change from one homeless step to the next."""
+        ready = step.admitted.step
+        found = []
+        for worker in workers:
+            worker_id = worker.hello.worker_id
+            if worker_id in resident or worker_id == home:
+                found.append(self._candidate(worker, ready, home, resident))
+                continue
+            if worker.plain is None:
+                worker.plain = self._candidate(worker, ready, NO_WORKER, {})
+            found.append(worker.plain)
+        return found
 
     def _candidate(self, worker: Worker, step: StepReady, home: WorkerId, resident: dict[WorkerId, int]) -> Candidate:
         hello = worker.hello

@@ -78,7 +78,10 @@ class CheapestStart:
     RETURNS = 10.0  # of a new session: the order of magnitude of what coding agents do; a forecast will replace it
 
     def choose(self, step: StepReady, candidates: Sequence[Candidate]) -> Decision[WorkerId]:
-        def price_s(c: Candidate) -> float:
+        def price_s(c: Candidate, below_s: float) -> float:
+            load_s = c.leased_engine_s + c.queued_engine_s
+            if load_s > below_s:  # whatever the prompt costs there
+                return load_s
             prompt_s = step.prompt_tokens * (c.prompt_s_per_token or 1e-4)
             prefill_s = prompt_s * (1.0 - c.cached_tokens / max(1, step.prompt_tokens))
             # The fuller a pool is, the likelier somebody's KV is gone at the next return: this session's or another's.
@@ -87,8 +90,17 @@ class CheapestStart:
             displaced_s = self.RETURNS * prompt_s * fullness * fullness
             return prefill_s + displaced_s + c.leased_engine_s + c.queued_engine_s
 
-        best = min(candidates, key=lambda c: (price_s(c), c.homed_sessions, c.worker_id))
+        best, best_s = candidates[0], float("inf")
+        for candidate in candidates:
+            this_s = price_s(candidate, best_s)
+            if this_s < best_s or (this_s == best_s and _order(candidate) < _order(best)):
+                best, best_s = candidate, this_s
         return Decision(best.worker_id, "resident_prefix" if best.cached_tokens else "cheapest_start")
+
+
+def _order(candidate: Candidate) -> tuple[int, WorkerId]:
+    """Of equally good ones."""
+    return candidate.homed_sessions, candidate.worker_id
 
 
 POLICIES: dict[str, type[PlacementPolicy]] = {"saga": CheapestStart, "session-affinity": SessionAffinity}

@@ -5,6 +5,7 @@ import msgspec
 from saga.contract.ids import LeaseId, SessionId, StepId, WorkerId
 from saga.contract.messages import StepAdmitted, WaitCause, WorkerHello
 from saga.kernel.steps import StepLife
+from saga.placement.policy import Candidate
 
 OUTPUT_CLAIM_TOKENS = 1_024  # KV set aside for output when the client's limit is far above what answers need
 
@@ -29,7 +30,10 @@ class Worker:
         "hello",
         "homed_sessions",
         "homed_tokens",
+        "leased_engine_s",
+        "leased_tokens",
         "leases",
+        "plain",
         "queued_engine_s",
         "seen_s",
         "suspect_until_s",
@@ -42,6 +46,9 @@ class Worker:
         self.seen_s = now_s
         self.suspect_until_s = 0.0  # a gateway could not reach it; believe its heartbeats after this only
         self.leases: dict[LeaseId, Lease] = {}
+        self.plain: Candidate | None = None  # as policies see it for a step of which it holds nothing; None: changed
+        self.leased_tokens = 0
+        self.leased_engine_s = 0.0  # modelled work under these leases
         self.homed_tokens = 0  # context of the sessions at home here
         self.homed_sessions = 0
         self.queued_engine_s = 0.0  # modelled work that waits for a slot here
@@ -51,13 +58,19 @@ class Worker:
         """Whether a step may start here."""
         return self.healthy and now_s >= self.suspect_until_s
 
-    @property
-    def leased_tokens(self) -> int:
-        return sum(lease.tokens for lease in self.leases.values())
+    def hold(self, lease: Lease) -> None:
+        """A slot here is reserved."""
+        self.plain = None
+        self.leases[lease.lease_id] = lease
+        self.leased_tokens += lease.tokens
+        self.leased_engine_s += lease.engine_s
 
-    @property
-    def leased_engine_s(self) -> float:
-        return sum(lease.engine_s for lease in self.leases.values())
+    def free(self, lease: Lease) -> None:
+        """The slot is free again; nothing happens when it was."""
+        self.plain = None
+        if self.leases.pop(lease.lease_id, None) is not None:
+            self.leased_tokens -= lease.tokens
+            self.leased_engine_s = self.leased_engine_s - lease.engine_s if self.leases else 0.0
 
     def room_for(self, tokens: int, lookahead: int) -> bool:
         """Whether the engine could start one more step now, plus the look-ahead that hides the round trip."""

@@ -166,6 +166,8 @@ class SglangHttp:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
             async with self._session.request(method, self._url + path, json=body, timeout=timeout) as response:
+                if response.status == 404 and path == "/server_info":
+                    raise StartError(f"{self._url} is no SGLang server: it has no /server_info")
                 if response.status != 200:
                     raise EngineSlow(f"{path}: {response.status}")
                 return await response.read()

@@ -45,7 +45,7 @@ def python() -> str:
 
 def _version(candidate: str) -> str:
     ask = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    return subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - a Python
+    return subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def say(text: str) -> None:
@@ -56,7 +56,7 @@ def say(text: str) -> None:
 def run(what: str, *command: str | Path) -> None:
     """One step. Raises BuildError with the last lines that it said."""
     say(what)
-    done = subprocess.run(  # noqa: S603 - our own command lines
+    done = subprocess.run(
         [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     if done.returncode:

@@ -95,6 +95,8 @@ async def test_a_subagent_waits_for_its_main_step_and_its_parent_does_not_wait()
     times = {(record.session, record.index): record.answer for record in run.steps}
     assert times["a.x", 0].sent_s - times["a", 0].last_s >= 0.005
     assert run.tasks[0].answered_s >= times["a.x", 0].last_s
+    assert [request.final for request in client.requests].count(True) == 1
+    assert client.requests[-1].final, "of the workflow: a sub-agent's last step is not its end while others go on"
 
 
 async def test_no_more_sessions_open_than_allowed():

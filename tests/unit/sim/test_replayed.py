@@ -45,10 +45,11 @@ def test_a_recording_is_answered_alike(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["replay", str(tmp_path / "r")]) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "#1 5.000000 Tick -> WakeAt(at_s=5.25)"
+    assert lines[0].startswith("#1 5.000000 Tick -> WakeAt(at_s=")
     assert lines[1].startswith("#2 5.333333 Promoted(fence=1) -> Publish LeaderHello(service=admission, fence=1), Log")
     assert lines[2] == "#3 5.666667 Received WorkerHello(worker_id=w0) -> nothing"
-    assert lines[-1] == "admission a0: 5 events in 1.3 s, 5 effects: the same"
+    assert lines[-1].startswith("admission a0: 5 events in 1.3 s, ")
+    assert lines[-1].endswith(" effects: the same")
 
 
 def test_the_first_difference_is_shown_with_both_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -73,12 +74,15 @@ def test_a_killed_process_leaves_all_but_its_last_part(tmp_path: Path):
     recording.close()
     whole = (tmp_path / "r").read_bytes()
 
-    for cut_bytes, events in ((0, 6), (1, 6), (len(whole) // 2, 4)):
-        (tmp_path / "cut").write_bytes(whole[: len(whole) - cut_bytes])
+    first_part_bytes = whole.index(b"\x1f\x8b", 2)
+    found = []
+    for length in range(first_part_bytes, len(whole) + 1):
+        (tmp_path / "cut").write_bytes(whole[:length])
         verdict = replay(tmp_path / "cut")
         assert verdict.difference is None
-        assert 0 < verdict.events <= events
-    assert replay(tmp_path / "r").events == 6
+        found.append(verdict.events)
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (1, 6)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

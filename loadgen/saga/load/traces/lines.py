@@ -8,11 +8,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from saga.load.traces.session import TraceError
 
 SHOWN_CHARS = 60
+GZIP_LEVEL = 6  # the highest takes four times as long and gains little
 
 
 class BadLines:
@@ -28,17 +27,6 @@ class BadLines:
         if not self._skip:
             raise TraceError(f"{self._path}, line {number}: {problem}") from cause
         self.skipped += 1
-
-
-def decoded(
-    lines: Iterable[tuple[int, bytes]], decoder: "msgspec.json.Decoder[msgspec.Struct]", expected: str, bad: BadLines
-) -> Iterator[tuple[int, msgspec.Struct]]:
-    """Each line as the decoder's Struct, with its number; lines that are none go to `bad`."""
-    for number, line in lines:
-        try:
-            yield number, decoder.decode(line)
-        except msgspec.MsgspecError as error:
-            bad.at(number, f"expected {expected}: {error}; found {shown(line)}", error)
 
 
 def shown(line: bytes) -> str:
@@ -66,6 +54,6 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write a file, gzip if its name ends so; equal lines give equal bytes. Raises TraceError."""
     data = "".join(f"{line}\n" for line in lines).encode()
     try:
-        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+        path.write_bytes(gzip.compress(data, GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else data)
     except OSError as error:
         raise TraceError(f"{path}: cannot write the sessions: {error.strerror or error}") from error

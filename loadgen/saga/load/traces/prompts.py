@@ -69,11 +69,15 @@ def following(runs: Sequence[Run], start: int) -> Iterator[Run]:
 def as_runs(ids: Sequence[int]) -> tuple[Run, ...]:
     """Block ids, run-length coded."""
     runs: list[Run] = []
+    first = after = -1
     for number in ids:
-        if runs and sum(runs[-1]) == number:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-        else:
-            runs.append((number, 1))
+        if number != after:
+            if first >= 0:
+                runs.append((first, after - first))
+            first = number
+        after = number + 1
+    if first >= 0:
+        runs.append((first, after - first))
     return tuple(runs)
 
 

@@ -1,10 +1,10 @@
-"""The best causal order: knows the true distributions of `population`, nothing of the individual future. Run in `paged`.
+"""The best causal order: knows the true distributions of `population` and nothing of the individual future.
 
 A page that is kept costs room for as long as it waits, and saves the same work whenever it is hit: a session's context
 counts on both sides and cancels. So pages are ranked by hits per second of room. `FORMULATIONS` are ways to say that;
 `gittins` is the one to expect: with a price on room instead of a bound, keeping a page exactly while its index is above
 the price is optimal (each page is then a stopping problem of its own). With the bound none is proven best, so all are
-run and the best one counts.
+run, in `paged`, and the best one counts.
 """
 
 from collections.abc import Callable

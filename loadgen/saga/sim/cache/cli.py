@@ -102,8 +102,8 @@ def print_report(out: Console, report: Report) -> None:
         out.print(table)
         if first.unfit_calls or first.unfit_answers:
             out.print(
-                f"  no room beside what was in use: {first.unfit_calls} calls ({_millions(first.unfit_tokens)} M prompt "
-                f"tokens) went by the cache, {first.unfit_answers} answers were not stored; not in the figures above"
+                f"  no room beside what was in use: {first.unfit_calls} calls ({_millions(first.unfit_tokens)} M "
+                f"prompt tokens) went by the cache, {first.unfit_answers} answers were not stored; not in the figures"
             )
     out.print(
         "regenerated: prefilled though it had been cached once. x oracle: over what Belady's rule, which knows all "

@@ -16,6 +16,7 @@ class PagedLru:
 
     def started(self, call: int, now_s: float) -> Sequence[int]:
         """Use counts from the end of a call on."""
+        del call, now_s
         return ()
 
     def ended(self, call: int, path: list[int], now_s: float, used_share: float) -> None:

@@ -6,7 +6,7 @@ go. The order chooses whose. Pages of running calls stay. Called by `bench`; ord
 
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from saga.sim.cache.fitting import Stream
 
@@ -33,8 +33,9 @@ class Order(Protocol):
         ...
 
 
+@runtime_checkable
 class WholeOrder(Order, Protocol):
-    """An order whose ranks depend on all candidates at once and change with every second."""
+    """An order whose ranks depend on all pages at once and change with every second."""
 
     def ranks(self, segments: list[int], now_s: float) -> list[float]:
         """Rank of each."""
@@ -44,10 +45,10 @@ class WholeOrder(Order, Protocol):
 class PagedCache:
     """One pool. `run` drives a stream through it; `regenerated_pages` and `hit_pages` are the result."""
 
-    def __init__(self, stream: Stream, order: Order | WholeOrder) -> None:
+    def __init__(self, stream: Stream, order: Order) -> None:
         self._stream = stream
         self._order = order
-        self._ranks_all = hasattr(order, "ranks")
+        self._whole = order if isinstance(order, WholeOrder) else None
         count = len(stream.trace.segments.pages)
         self._held = [0] * count
         self._locks = [0] * count
@@ -116,7 +117,7 @@ class PagedCache:
         if not segment or not self._evictable(segment):
             return
         self._stamps[segment] += 1
-        if self._ranks_all:
+        if self._whole is not None:
             self._candidates[segment] = None
             return
         rank, until_s = self._order.rank(segment, now_s)
@@ -147,16 +148,16 @@ class PagedCache:
             above = parent[segment]
             self._held_children[above] -= 1
             self._offer(above, now_s)
-            if self._ranks_all and above in self._candidates:
-                (rank,) = self._order.ranks([above], now_s)
+            if self._whole is not None and above in self._candidates:
+                (rank,) = self._whole.ranks([above], now_s)
                 heappush(self._queue, (rank, above, self._stamps[above]))
 
     def _refresh(self, now_s: float) -> None:
         """Ranks that hold no longer are asked for again."""
-        if self._ranks_all:
+        if self._whole is not None:
             self._candidates = {s: None for s in self._candidates if self._evictable(s)}
             segments = list(self._candidates)
-            ranks = self._order.ranks(segments, now_s)
+            ranks = self._whole.ranks(segments, now_s)
             stamps = self._stamps
             self._queue = [(rank, s, stamps[s]) for rank, s in zip(ranks, segments, strict=True)]
             heapify(self._queue)

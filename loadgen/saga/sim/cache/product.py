@@ -24,9 +24,7 @@ _LEASE_S = 30.0  # means nothing here: no lease is lost
 class SessionTags:
     """The mesh around one engine, as far as it decides what is kept."""
 
-    def __init__(
-        self, stream: Stream, tree: RadixTree, retention: RetentionPolicy, forecasts: ForecastPolicy
-    ) -> None:
+    def __init__(self, stream: Stream, tree: RadixTree, retention: RetentionPolicy, forecasts: ForecastPolicy) -> None:
         self._stream = stream
         self._tree = tree
         self._retention = retention

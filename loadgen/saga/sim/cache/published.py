@@ -150,14 +150,17 @@ class Ttl:
 
     def ended(self, call: int, path: list[int], now_s: float, used_share: float) -> None:
         """Its pages are protected from now on."""
-        agent, turn = self._stream.trace.calls[call].agent, self._stream.trace.calls[call].turn
-        self._turns.ended(agent, turn, now_s)
+        the = self._stream.trace.calls[call]
+        self._turns.ended(the.agent, the.turn, now_s)
         pressure = min(1.0, max(0.0, (used_share - SOFT) / (HARD - SOFT)))
-        until_s = now_s + min(self._turns.p95_s(turn) * (1.0 - 0.5 * pressure), TTL_CAP_S)
+        until_s = now_s + min(self._turns.p95_s(the.turn) * (1.0 - 0.5 * pressure), TTL_CAP_S)
         self._uses += 1
+        depth = self._stream.trace.segments.depth_pages
         for segment in path:
             self._used[segment] = self._uses
-            self._until_s[segment] = max(self._until_s[segment], until_s)
+            # A return ends the old time, unless it was that of another session with the same prefix.
+            shared = depth[segment] <= the.shared_pages
+            self._until_s[segment] = max(self._until_s[segment], until_s) if shared else until_s
 
     def evicted(self, segment: int, pages: int) -> None:
         """Changes nothing."""

@@ -11,12 +11,14 @@ from saga.sim.report.palette import SPARE, Look, look
 
 WIDTH, HEIGHT = 620, 380
 ORACLE: Final = "Belady oracle"
+CAUSAL: Final = "best causal"
 LOOKS: Final = {SAGA: look(SAGA), "lru": Look("blue", "-", "s"), "walru": Look("green", "-", "D")}
 
 
 def regenerated(results: Sequence[CacheResult]) -> str:
     """Regenerated tokens over capacity, one line for each policy, the oracle below all."""
     sizes = sorted({result.capacity_tokens for result in results})
+    causal = {r.capacity_tokens: r.best_causal_regenerated_tokens for r in results}
     oracle = {result.capacity_tokens: result.oracle_regenerated_tokens for result in results}
     most = max(result.regenerated_tokens for result in results)
     with chart("cache", WIDTH, HEIGHT) as drawn:
@@ -25,11 +27,14 @@ def regenerated(results: Sequence[CacheResult]) -> str:
         axes.set_ylim(0.0, max(1.0, most * 1.06) / 1e6)
         axes.set_xlabel("cache capacity (million tokens, log scale)")
         axes.set_ylabel("regenerated (million tokens)")
-        lines = [_line(ORACLE, look(KV_BOUND), sorted(oracle.items()))]
+        lines = [
+            _line(ORACLE, look(KV_BOUND), sorted(oracle.items())),
+            _line(CAUSAL, Look("ink", ":", ""), sorted((size, n) for size, n in causal.items() if n is not None)),
+        ]
         for number, policy in enumerate(dict.fromkeys(result.policy for result in results)):
             at = sorted((r.capacity_tokens, r.regenerated_tokens) for r in results if r.policy == policy)
             lines.append(_line(policy, LOOKS.get(policy, Look(SPARE[number % len(SPARE)], "-", "o")), at))
-        draw(drawn, axes, lines)
+        draw(drawn, axes, [line for line in lines if line.xs])
         return drawn.svg("Tokens prefilled again over cache capacity, by policy")
 
 
@@ -40,5 +45,5 @@ def _line(name: str, style: Look, at: Sequence[tuple[int, int]]) -> Line:
         xs=tuple(size / 1e6 for size, _ in at),
         ys=tuple(tokens / 1e6 for _, tokens in at),
         tips=tuple(f"{name}, {size:,} tokens of KV: {tokens:,} tokens prefilled again" for size, tokens in at),
-        bold=name in {SAGA, ORACLE},
+        bold=name in {SAGA, ORACLE, CAUSAL},
     )

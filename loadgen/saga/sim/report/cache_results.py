@@ -12,6 +12,7 @@ class CacheResult(Struct, frozen=True):
     oracle_regenerated_tokens: int
     belady_ratio: float | None
     causal_gap_closed: float | None
+    best_causal_regenerated_tokens: int | None = None
 
 
 class CacheReport(Struct, frozen=True):

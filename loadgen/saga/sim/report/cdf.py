@@ -1,5 +1,6 @@
 """Distributions of task completion time and of slowdown in one set of runs: share of tasks within a time."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -10,9 +11,11 @@ from saga.sim.detail import RunDetail
 from saga.sim.figures import SLO_SLOWDOWN
 from saga.sim.report.compare import SAGA
 from saga.sim.report.drawing import SOFT, chart
+from saga.sim.report.lines import log_steps, plain
 from saga.sim.report.palette import look, stand_in
 
-WIDTH, HEIGHT = 552, 380
+WIDTH, HEIGHT = 552, 356
+LEGEND_ROW_PX, LEGEND_COLUMNS = 18, 3
 MOST_POINTS: Final = 300  # of one line; quantiles stand for more
 
 
@@ -41,29 +44,21 @@ def _cdf(
     pick: Callable[[RunDetail], tuple[float, ...]],
     objective: float | None,
 ) -> str:
-    with chart(name, WIDTH, HEIGHT) as drawn:
+    rows = math.ceil((len(details) + (objective is not None)) / LEGEND_COLUMNS)
+    with chart(name, WIDTH, HEIGHT + LEGEND_ROW_PX * rows) as drawn:
         axes = drawn.axes()
         axes.set_title(title, pad=10)
         axes.set_xlabel(unit)
         axes.set_ylabel("tasks that took at most this (%)")
+        if objective is not None:
+            axes.axvline(objective, color=SOFT, linestyle=":", linewidth=1.4, label=f"SLO: {objective:g} x")
         for detail in sorted(details, key=lambda d: (d.system == SAGA, d.system == best)):
             values = [value for value in pick(detail) if value > 0]
             if values:
                 _step(axes, detail.system, values, bold=detail.system in {SAGA, best}, best=detail.system == best)
         _scales(axes)
-        if objective is not None:
-            axes.axvline(objective, color=SOFT, linestyle=":", linewidth=1.2)
-            axes.annotate(
-                f"SLO: {objective:g} x",
-                (objective, 0.03),
-                xycoords=("data", "axes fraction"),
-                xytext=(4, 0),
-                textcoords="offset points",
-                color=SOFT,
-                fontsize=10.5,
-            )
         handles, labels = axes.get_legend_handles_labels()
-        drawn.figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=3)
+        drawn.figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=LEGEND_COLUMNS)
         return drawn.svg(f"{title}: share of tasks within it, by system")
 
 
@@ -86,8 +81,8 @@ def _step(axes: Axes, system: str, values: list[float], *, bold: bool, best: boo
 def _scales(axes: Axes) -> None:
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 300 else (1.0,)))
+    axes.xaxis.set_major_locator(LogLocator(subs=log_steps(low, high)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     axes.set_ylim(0.0, 1.02)

@@ -17,7 +17,7 @@ from saga.sim.report.compare import (
     stable_tct_s,
 )
 from saga.sim.report.drawing import chart
-from saga.sim.report.lines import Line, draw, log_at, log_seconds, panel
+from saga.sim.report.lines import ALONE, Line, draw, log_at, log_seconds, panel
 from saga.sim.report.palette import look
 
 WIDTH, HEIGHT = 552, 390
@@ -99,18 +99,27 @@ def _line(system: str, points: Points, best: str) -> Line:
         ys=tuple(mean_s for _, mean_s, _ in at),
         tips=tuple(f"{system} at {x:g}: {mean_s:,.0f} s{_range(runs)}" for x, mean_s, runs in at),
         bold=system in {SAGA, best},
+        ranges=tuple(_seeds(runs) for _, _, runs in at),
         note=" (best)" if system == best else " (unstable)" if at and any(r.unstable for r in at[-1][2]) else "",
     )
 
 
-def _range(runs: Sequence[Run]) -> str:
+def _seeds(runs: Sequence[Run]) -> tuple[float, float]:
     means = [run.tct_s.mean for run in runs if run.tct_s.mean is not None]
-    seeds = f", {min(means):,.0f} to {max(means):,.0f} s over {len(means)} seeds" if len(means) > 1 else ""
+    return min(means), max(means)
+
+
+def _range(runs: Sequence[Run]) -> str:
+    low_s, high_s = _seeds(runs)
+    seeds = f", {low_s:,.0f} to {high_s:,.0f} s over {len(runs)} seeds" if len(runs) > 1 else ""
     return seeds + (", unstable" if any(run.unstable for run in runs) else "")
 
 
 def _bound(points: Points) -> Line:
     at = [(x, bound_s) for x, systems in points.items() if (bound_s := bound_tct_s(systems))]
+    if len(at) == 1:  # a line all the same
+        ((x, bound_s),) = at
+        at = [(x / ALONE, bound_s), (x, bound_s)]
     return Line(
         name="KV bound",
         look=look(KV_BOUND),

@@ -65,7 +65,7 @@ def glance(report: Report) -> Html:
                     join(f"{best} ", tag("b", _tct(systems, best))) if best else NONE,
                     ratio_cell(ratio_between(report, condition, SAGA, best), verdict=True),
                     join(f"{slowest} ", tag("b", _tct(systems, slowest))) if slowest else NONE,
-                    ratio_cell(ratio_between(report, condition, SAGA, slowest)),
+                    ratio_cell(ratio_between(report, condition, SAGA, slowest), verdict=True),
                 ],
             )
         )

@@ -14,7 +14,8 @@ from saga.sim.report.drawing import INK, POINTS, SOFT, Chart
 from saga.sim.report.palette import Look, stand_in
 
 LABEL_PX: Final = 14.5  # between the middles of two labels
-LABELS_WIDTH_PX: Final = 150
+LABELS_WIDTH_PX: Final = 178
+ALONE: Final = 1.5  # how far an axis with one value goes to the left of it, as a factor
 LEFT_PX, TOP_PX, BOTTOM_PX = 62, 30, 44
 
 
@@ -28,6 +29,7 @@ class Line(Struct, frozen=True):
     tips: tuple[str, ...] = ()  # one for each point; none: points are not marked
     bold: bool = False
     note: str = ""  # behind the name in the label
+    ranges: tuple[tuple[float, float], ...] = ()  # lowest and highest seed at each point, drawn if bold
 
 
 def panel(chart: Chart, title: str) -> Axes:
@@ -59,7 +61,9 @@ def draw(chart: Chart, axes: Axes, lines: Sequence[Line]) -> None:
             alpha=1.0 if bold else 0.7,
             zorder=3 if bold else 2,
         )
-        for x, y, tip in zip(line.xs, line.ys, line.tips, strict=bool(line.tips)):
+        for x, (low, high) in zip(line.xs, line.ranges, strict=True) if bold and line.ranges else ():
+            axes.plot([x, x], [low, high], color=colour, linewidth=1.6, alpha=0.8, solid_capstyle="butt", zorder=2.8)
+        for x, y, tip in zip(line.xs, line.ys, line.tips, strict=False):
             (point,) = axes.plot(
                 [x],
                 [y],
@@ -130,9 +134,21 @@ def log_seconds(axes: Axes, low_s: float, high_s: float) -> None:
     """A log y axis in seconds with plain numbers."""
     axes.set_yscale("log")
     axes.set_ylim(low_s, high_s)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_locator(LogLocator(subs=log_steps(low_s, high_s)))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+
+
+def log_steps(low: float, high: float) -> tuple[float, ...]:
+    """Which multiples of powers of ten a log axis names."""
+    if high < 12 * low:
+        return (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    return (1.0, 2.0, 5.0) if high < 300 * low else (1.0,)
+
+
+def plain(value: float) -> str:
+    """A tick's number as people write it."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:g}"
 
 
 def log_at(axes: Axes, xs: Sequence[float]) -> None:
@@ -140,7 +156,7 @@ def log_at(axes: Axes, xs: Sequence[float]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(xs, [f"{x:g}" for x in xs])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(min(xs) / 1.12, max(xs) * 1.12)
+    axes.set_xlim(min(xs) / (ALONE if len(xs) == 1 else 1.12), max(xs) * 1.12)
 
 
 def time_unit(longest_s: float) -> tuple[float, str]:

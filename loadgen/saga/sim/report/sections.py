@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from saga.sim.detail import RunDetail
 from saga.sim.figures import Report
-from saga.sim.report import ablation as parts
+from saga.sim.report.ablation import ablation_bars
 from saga.sim.report.cache import regenerated
 from saga.sim.report.cache_results import CacheReport, CacheResult
 from saga.sim.report.cdf import distributions
@@ -19,6 +19,7 @@ from saga.sim.report.occupancy import MOST_WORKERS, occupancy
 from saga.sim.report.shown import Shown, choose
 from saga.sim.report.tenants import most_normalised_s, service
 from saga.sim.report.timeline import timeline
+from saga.sim.report.verdict import verdict_bars
 from saga.sim.report.words import (
     ABLATION,
     CACHE,
@@ -48,7 +49,7 @@ def sections(
 ) -> Iterator[Section]:
     """Those that have something to show."""
     if report.runs:
-        yield Section("glance", "At a glance", GLANCE, (glance(report),))
+        yield Section("glance", "At a glance", GLANCE, tuple(_glance(report)))
         yield Section("curves", "Completion time against load", CURVES, tuple(_curves(report)))
         yield Section("tables", "All systems, all figures", TABLES, tuple(_tables(report)))
     shown = choose(report, details)
@@ -60,15 +61,19 @@ def sections(
         yield Section("workflow", "One workflow, step by step", WORKFLOW, tuple(_workflows(shown)))
     if any(len(detail.tenants) > 1 and detail.samples for group in shown for detail in group.pair):
         yield Section("tenants", "Service of each tenant over time", TENANTS, tuple(_tenants(shown)))
-    if variants := parts.variants(ablation):
-        limits = parts.limits(ratio for ratios in variants.values() for ratio in ratios)
-        bars = [figure(parts.bars(title, ratios, limits)) for title, ratios in variants.items()]
-        yield Section("ablation", "What each part is worth", ABLATION, (_panels(bars),))
+    if bars := ablation_bars(ablation):
+        yield Section("ablation", "What each part is worth", ABLATION, (_panels([figure(svg) for svg in bars]),))
     if cache is not None and cache.results:
         yield Section(
             "cache", "Caches against an oracle", CACHE, (_panels([figure(regenerated(cache.results))]), _cache(cache))
         )
     yield Section("words", "Words", "What the columns and lines are.", (_words(),))
+
+
+def _glance(report: Report) -> Iterator[Html]:
+    if svg := verdict_bars(report):
+        yield _panels([figure(svg)])
+    yield glance(report)
 
 
 def _curves(report: Report) -> Iterator[Html]:

@@ -5,13 +5,15 @@ from typing import Final
 from saga.sim.report.compare import COLLAPSE
 
 GLANCE: Final = (
-    "One row for each condition. A ratio is the mean TCT of the baseline over that of saga, median over paired seeds, "
-    "so above 1 saga is faster; it is coloured when its 95 % interval leaves out 1. The best baseline is the fastest "
-    "stable one; the slowest shows what becomes of a system that limits nothing."
+    "One bar and one row for each condition. A ratio is the mean TCT of the baseline over that of saga, median over "
+    "paired seeds: above 1 saga is faster, and a 95 % interval across 1 shows nothing; the table colours those that "
+    "do not cross it. The best baseline is the fastest stable one; the slowest shows what becomes of a system that "
+    "limits nothing."
 )
 CURVES: Final = (
     "Lower is better, and nothing should be far above the dashed KV bound. Bold: saga and the baseline with the lowest "
-    "geometric mean over the curve. Panels of one workload share their axes; the pointer on a mark shows its figures."
+    "geometric mean over the curve, with strokes from the lowest to the highest seed. Panels of one workload "
+    "share their axes; the pointer on a mark shows its figures."
 )
 TABLES: Final = (
     "One table for each condition, saga first, then by mean TCT; means over seeds. Speed is the mean TCT of the best "

@@ -72,7 +72,7 @@ class FirstThatFit:
 
 
 class RankedThatFit(OldestThatFit):
-    """Saga's rule with another rank: joins if all that the set is forecast to need fits, stays while the present does."""
+    """Saga's rule with another rank: joins if what the set will need fits, stays while what it needs now does."""
 
     def __init__(self, rank: Callable[[Workflow], float]) -> None:
         super().__init__()

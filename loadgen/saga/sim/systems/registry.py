@@ -1,10 +1,12 @@
 """The systems by name: which policies each is made of, and the settings that suit it best (`bench/sweep_baselines.py`).
 
-A name may carry another value of its system's one setting, after a colon: `affinity+cap:0.75` is a point of a sweep.
+A name may carry another value of its system's one setting and another engine queue policy, as points of a sweep do:
+`affinity+cap:0.75`, `session-affinity@lpm`, `kv-ttl:5@lof`.
 """
 
 from collections.abc import Callable
 from random import Random
+from typing import get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,10 +14,10 @@ from msgspec.structs import replace
 from saga.admission.order import FairStart, ProgramFcfs, TagPolicy
 from saga.admission.policy import ActiveSetPolicy, Everybody, OldestThatFit
 from saga.admission.records import Workflow
-from saga.engine.settings import EngineSettings
+from saga.engine.settings import EngineSettings, Schedule
 from saga.placement.policy import CheapestStart, PlacementPolicy, SessionAffinity
 from saga.placement.stealing import IdleAndUneven, StealPolicy
-from saga.sim.systems.caps import FirstThatFit, StaticCap
+from saga.sim.systems.caps import FirstThatFit, RankedThatFit, StaticCap
 from saga.sim.systems.orders import ByRank, LeastAttained, TaskTimes
 from saga.sim.systems.paper import AgentFairShare, ThetaAffinity, WaLru
 from saga.sim.systems.pausing import PauseResume
@@ -72,12 +74,14 @@ PAUSE_AT = 0.95
 
 def make_system(name: str, users_at_one: int) -> System:
     """The system of that name, fresh. `users_at_one`: of pressure 1. Raises UnknownSystemError."""
-    base, _, setting = name.partition(":")
+    base, _, setting = name.partition("@")[0].partition(":")
+    schedule = name.partition("@")[2]
     make = _MAKERS.get(base)
-    if make is None:
+    if make is None or (schedule and schedule not in get_args(Schedule)):
         raise UnknownSystemError(f"unknown system {name!r}; known: {', '.join(SYSTEMS)}")
     system = make(name, float(setting) if setting else None, users_at_one)
-    system.engine = replace(system.engine, session_radix_cache=system.retention().tags)
+    engine = replace(system.engine, session_radix_cache=system.retention().tags)
+    system.engine = replace(engine, schedule=schedule) if schedule else engine
     return system
 
 
@@ -95,7 +99,7 @@ def _cap(name: str, value: float | None, users_at_one: int) -> System:
 
 def _srpt(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
-    return System(name, _own_queues, lambda: FirstThatFit(_remaining), lambda: ByRank(_remaining))
+    return System(name, _own_queues, lambda: RankedThatFit(_remaining), lambda: ByRank(_remaining))
 
 
 def _edf(name: str, value: float | None, users_at_one: int) -> System:

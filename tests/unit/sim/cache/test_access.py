@@ -8,13 +8,17 @@ from saga.sim.cache.runs import first_pages, without_first
 from saga.sim.cache.whole_leaf import page_hashes
 
 
-def step(blocks: list[tuple[int, int]], output: int = 64, agent: str = "main", **times: float | None) -> Step:
+def step(
+    blocks: list[tuple[int, int]],
+    output: int = 64,
+    agent: str = "main",
+    *,
+    t: float = 0.0,
+    api_s: float | None = None,
+    gap_s: float | None = None,
+) -> Step:
     pages = sum(count for _, count in blocks)
-    return Step(agent, times.get("t") or 0.0, pages * 64, output, tuple(blocks), "tool_use", **_timed(times))
-
-
-def _timed(times: dict[str, float | None]) -> dict[str, float | None]:
-    return {name: times.get(name) for name in ("api_s", "gap_s")}
+    return Step(agent, t, pages * 64, output, tuple(blocks), "tool_use", api_s=api_s, gap_s=gap_s)
 
 
 def session(name: str, *steps: Step, shared_tokens: int = 128, subs: tuple[SubAgent, ...] = ()) -> Session:

@@ -69,9 +69,7 @@ def test_an_infinite_cache_regenerates_nothing_and_has_no_ratio(trace: Path) -> 
     assert {r.hit_rate for r in report.results} == {report.results[0].ideal_hit_rate}
 
 
-def test_a_bad_line_stops_the_run_unless_it_may_be_skipped(
-    trace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_line_stops_the_run_unless_it_may_be_skipped(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace.write_text(trace.read_text() + "\n{oops\n")
     flags = ["cache", "--trace", str(trace), "--capacity", "20000", "--policy", "lru"]
     assert main(flags) == 2

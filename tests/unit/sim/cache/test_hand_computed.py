@@ -8,7 +8,7 @@ from saga.sim.cache.causal import FORMULATIONS, Causal
 from saga.sim.cache.fitting import Stream
 from saga.sim.cache.orders import Belady, PagedLru
 from saga.sim.cache.paged import Order, PagedCache
-from saga.sim.cache.population import Spread
+from saga.sim.cache.population import Key, Spread
 from saga.sim.cache.whole_leaf import Untagged, WholeLeaf
 
 A, B, C = 0, 1, 2
@@ -27,7 +27,7 @@ def spread(gap_s: float, returned: int, never: int) -> Spread:
 
 
 def causal(stream: Stream, name: str = "gittins") -> Causal:
-    known = {}
+    known: dict[Key, Spread] = {}
     for pace in range(-1, 4):
         known["prompt", "tool_use", True, pace] = spread(3.0, 99, 1)
         known["prompt", "end_turn", True, pace] = spread(500.0, 50, 50)

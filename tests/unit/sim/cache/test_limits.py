@@ -24,14 +24,14 @@ CHAINS = ([1], [1, 2], [1, 2, 3], [1, 4], [1, 4, 5], [10], [10, 11], [20])
 
 @st.composite
 def traces(draw: st.DrawFn, *, answers: bool, most: int) -> list[Made]:
-    made = []
+    made: list[Made] = []
     at_s = 0.0
     fresh = 1000
     for _ in range(draw(st.integers(2, most))):
         at_s += draw(st.sampled_from([0.5, 1.0, 40.0, 400.0]))
         length_s = draw(st.sampled_from([0.0, 0.2, 1.2]))
         agent = draw(st.integers(0, 3))
-        prompt = draw(st.sampled_from(CHAINS))
+        prompt: list[int] = draw(st.sampled_from(CHAINS))
         earlier = [(*m.prompt, *m.answer) for m in made if m.end_s <= at_s and m.answer]
         if earlier and draw(st.booleans()):
             prompt = list(draw(st.sampled_from(earlier)))
@@ -62,8 +62,8 @@ def whole_leaf(stream: Stream, *, tagged: bool) -> int:
 
 
 def every_policy(stream: Stream) -> dict[str, int]:
-    paged = {"lru-paged": PagedLru(stream), "walru": WaLru(stream), "ttl": Ttl(stream)}
-    paged |= {name: Causal(stream, {}, way, {}) for name, way in FORMULATIONS.items()}  # type: ignore[dict-item]
+    paged: dict[str, Order] = {"lru-paged": PagedLru(stream), "walru": WaLru(stream), "ttl": Ttl(stream)}
+    paged |= {name: Causal(stream, {}, way, {}) for name, way in FORMULATIONS.items()}
     found = {name: regenerated(stream, order) for name, order in paged.items()}
     return found | {"lru": whole_leaf(stream, tagged=False), "saga": whole_leaf(stream, tagged=True)}
 

@@ -136,7 +136,7 @@ def make_cache() -> CacheReport:
     for capacity, oracle, lru, causal in ((1_000_000, 40e6, 160e6, 90e6), (4_000_000, 12e6, 60e6, 30e6)):
         for policy, closed in (("lru", 0.0), ("walru", 0.3), ("ttl", 0.1), ("saga", 0.7)):
             tokens = int(lru - closed * (lru - causal))
-            results.append(CacheResult(policy, capacity, tokens, int(oracle), tokens / oracle, closed))
+            results.append(CacheResult(policy, capacity, tokens, int(oracle), tokens / oracle, closed, int(causal)))
     return CacheReport(tuple(results))
 
 

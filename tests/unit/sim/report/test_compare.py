@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from saga.sim.report.compare import best_baseline, bound_tct_s, by_condition, collapsed
-from saga.sim.report.lines import spread
+from saga.sim.report.lines import log_steps, plain, spread
 from saga.sim.report.palette import HUES, LOOKS, look
 from saga.sim.report.shown import choose
 from saga.sim.systems.registry import SYSTEMS
@@ -48,6 +48,15 @@ def test_labels_never_touch_and_stay_in_order_and_inside(wanted):
 
 def test_labels_that_do_not_touch_stay_where_they_are():
     assert spread([50.0, 10.0, 80.0], 10.0, 0.0, 100.0) == [50.0, 10.0, 80.0]
+
+
+def test_no_two_ticks_of_a_log_axis_have_the_same_name():
+    for low, high in ((0.9, 9.0), (1.0, 200.0), (40.0, 12_000.0), (0.01, 0.05)):
+        values = [step * 10.0**power for power in range(-3, 6) for step in log_steps(low, high)]
+        shown = [plain(value) for value in values if low <= value <= high]
+        assert len(shown) >= 2
+        assert len(set(shown)) == len(shown)
+    assert [plain(value) for value in (0.5, 1.5, 20.0, 1_500.0)] == ["0.5", "1.5", "20", "1,500"]
 
 
 def test_every_system_has_a_look_of_its_own():

@@ -121,6 +121,17 @@ def test_unstable_and_failed_runs_are_marked_and_get_no_ratio(report):
     assert row.children[1].text() == "\N{EN DASH}"
 
 
+def test_at_a_glance_ours_stands_beside_the_best_and_the_slowest_baseline(page):
+    (drawing,) = section(page, "glance").all("svg")
+    tips = [node.text() for node in drawing.all("title")]
+    assert len(tips) == 6
+    assert tips[4].startswith("swe-bench on small, pressure 2, host tier off: 1.19")
+    last = section(page, "glance").all("tbody")[0].children[4]
+    assert "affinity+cap" in last.text()
+    assert "round-robin" in last.text()
+    assert [node.text() for node in last.all("b") if node.attributes.get("class") == "faster"] == ["1.19", "4.14"]
+
+
 def test_curves_name_every_system_and_the_bound_one_panel_for_each_host_tier(page, report):
     drawings = section(page, "curves").all("svg")
     assert len(drawings) == 2
@@ -150,6 +161,8 @@ def test_ablation_and_cache_say_their_figures(page):
     assert any(re.match(r"saga-no-tags: 1\.\d+ x the mean TCT of saga, 95 % interval", tip) for tip in tips)
     rows = section(page, "cache").all("tbody")[0].children
     assert [row.children[0].text() for row in rows] == ["lru", "walru", "ttl", "saga"] * 2
+    texts = [node.text() for node in section(page, "cache").all("text")]
+    assert {"Belady oracle", "best causal", "lru", "walru", "ttl", "saga"} <= set(texts)
 
 
 def test_without_data_sections_are_left_out(report):

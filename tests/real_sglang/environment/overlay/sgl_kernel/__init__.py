@@ -54,7 +54,7 @@ class _Submodules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         module = ModuleType(spec.name)
-        module.__getattr__ = lambda name: __getattr__(name)  # type: ignore[method-assign]
+        module.__getattr__ = __getattr__  # type: ignore[method-assign]
         return module
 
     def exec_module(self, module: ModuleType) -> None:

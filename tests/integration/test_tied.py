@@ -1,0 +1,47 @@
+"""A program that knows nothing of us ends with its supervisor, however that dies."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from saga.cli.child import Child, ProcessSpec
+
+PROGRAM = "import sys, time; print('up', flush=True); time.sleep(60)"
+TIED = (sys.executable, "-m", "saga.cli.tied", sys.executable, "-c", PROGRAM)
+
+
+async def test_it_dies_with_whoever_started_it(until):
+    starter = f"import os, subprocess, time; print(subprocess.Popen({TIED!r}).pid, flush=True); time.sleep(60)"
+    supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", starter, stdout=asyncio.subprocess.PIPE)
+    pid = int(await supervisor.stdout.readline())
+    assert await supervisor.stdout.readline() == b"up\n"
+
+    supervisor.kill()
+    await supervisor.wait()
+
+    await until(lambda: not alive(pid))
+
+
+async def test_a_child_runs_it_like_any_other(tmp_path, until):
+    child = Child(ProcessSpec(name="tied", argv=TIED), tmp_path / "log", os.environ)
+    await child.start()
+    supervision = asyncio.create_task(child.supervise())
+    await until(lambda: child.last_words() == "up")
+    first = child.pid
+
+    child.signal(signal.SIGKILL)
+    await until(lambda: child.exits == [-signal.SIGKILL] and child.pid not in {None, first})
+
+    await child.stop()
+    await supervision
+    assert child.pid is None
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,98 @@
+"""How long idle sessions are kept, and what their worker tells the engine they are worth."""
+
+from random import Random
+
+from saga.contract.ids import GatewayId, LeaseId, PoolId, RootId, SessionId, SessionTag, StepId, TenantId, WorkerId
+from saga.contract.messages import Forecast, LeaseTaken, PagesStored, StepFinished
+from saga.contract.subjects import Subjects
+from saga.kernel.effects import Decision, Received
+from saga.worker.events import Attached, EngineFacts, KvEvents, SetRetention
+from saga.worker.retention import Idle, Lru, RetentionPolicy, Tags
+from saga.worker.state import WorkerState
+
+FACTS = EngineFacts(model="m", page_tokens=16, kv_tokens=160, context_tokens=100, max_running=4, session_tags=True)
+FORECAST = Forecast(
+    root=RootId("r"),
+    session=SessionId("s"),
+    step_id=StepId("x"),
+    worker_id=WorkerId("w"),
+    returns=0.9,
+    gap_p50_s=1.0,
+    gap_p90_s=2.0,
+    gap_p95_s=3.0,
+    gap_p99_s=9.0,
+    new_tokens=100.0,
+    remaining_steps=5.0,
+    remaining_engine_s=3.0,
+    samples=10,
+)
+
+
+class Worth:
+    """A policy that remembers what it was asked, and counts up."""
+
+    tags = True
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bool, Idle]] = []
+
+    def keep_s(self, forecast, idle):
+        del forecast, idle
+        return Decision(60.0, "test")
+
+    def value(self, forecast, idle):
+        self.asked.append((forecast is not None, idle))
+        return float(len(self.asked))
+
+
+def values_told(policy: RetentionPolicy) -> list[SetRetention]:
+    """What the engine is told when a session's step ends at 10 s and its forecast comes."""
+    core = WorkerState(WorkerId("w"), "http://w", Subjects(), policy, Random(1), lease_ttl_s=5.0)
+    core.handle(Attached(FACTS, 1), 0.0)
+    core.handle(KvEvents((PagesStored(b"12345678" + b"abcdefgh"),)), 1.0)
+    who = {
+        "step_id": StepId("x"),
+        "attempt": 0,
+        "lease_id": LeaseId("l"),
+        "worker_id": WorkerId("w"),
+        "gateway_id": GatewayId("g"),
+        "tenant": TenantId("t"),
+        "root": RootId("r"),
+        "session": SessionId("s"),
+    }
+    taken = LeaseTaken(**who, session_tag=SessionTag("s#0"), lease_ttl_s=5.0)
+    finished = StepFinished(
+        **who, pool=PoolId("m"), prompt_tokens=70, output_tokens=7, cached_tokens=0, finish_reason="stop"
+    )
+    effects = []
+    for message, now_s in ((taken, 5.0), (finished, 10.0), (FORECAST, 10.1)):
+        effects += core.handle(Received(message), now_s)
+    return [effect for effect in effects if isinstance(effect, SetRetention)]
+
+
+def test_the_engine_is_told_at_the_end_of_a_step_and_again_when_its_forecast_comes():
+    policy = Worth()
+
+    assert values_told(policy) == [SetRetention(SessionTag("s#0"), 1.0), SetRetention(SessionTag("s#0"), 2.0)]
+    assert [known for known, _ in policy.asked] == [False, True]
+
+
+def test_a_policy_knows_when_the_step_ended_how_large_its_context_is_and_how_full_the_engine():
+    policy = Worth()
+    values_told(policy)
+
+    assert policy.asked[-1][1] == Idle(ended_s=10.0, context_tokens=77, used_share=0.2)
+
+
+def test_policies_that_go_by_age_tell_the_engine_nothing():
+    for policy in (Tags(60.0, 300.0), Lru(60.0, 300.0)):
+        assert values_told(policy) == []
+
+
+def test_times_set_in_engine_seconds_shrink_with_a_faster_engine():
+    tags = Tags(60.0, 300.0)
+
+    assert tags.keep_s(None, Idle()).choice == 60.0
+    assert tags.keep_s(None, Idle(speed=10.0)).choice == 6.0
+    assert tags.keep_s(FORECAST, Idle()).choice == 3.0
+    assert tags.keep_s(FORECAST, Idle(final=True)).choice == 0.0
