@@ -24,17 +24,19 @@ SEED = 1001
 PRESSURE = 1.5
 WORKERS = 2
 TASKS = 150
-ENGINES = ("", "@lpm", "@lof")
+ENGINES = ("@fcfs", "@lpm", "@lof")
 SETTINGS: dict[str, tuple[str, ...]] = {
+    "round-robin": ENGINES,
+    "least-loaded": ENGINES,
     "session-affinity": ENGINES,
     "prefix-aware": ENGINES,
-    "affinity+cap": (":0.5", ":0.65", ":0.8", ":1", "@lpm"),
+    "affinity+cap": (":0.5", ":0.65", ":0.8", ":1", ":0.65@lpm"),
     "srpt+affinity": ENGINES,
     "edf+affinity": ENGINES,
-    "kv-ttl": (":1", ":2", ":5", ":10", ":30", ":60", ":5@lpm"),
+    "kv-ttl": (":1", ":2", ":5", ":10", ":30", ":60", "@fcfs"),
     "steps-to-run": ENGINES,
     "pause-resume": (":0.75", ":0.85", ":0.95", ":1", "@lpm"),
-    "attained-service": (":1", ":10", ":30", ":100", "@lpm"),
+    "attained-service": (":0.1", ":1", ":10", ":30", ":100", "@lpm"),
     "paper": ENGINES,
 }
 

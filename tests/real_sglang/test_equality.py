@@ -1,14 +1,17 @@
 """The simulated engine is the real one: the same requests, one at a time, find the same pages cached and say the same.
 
-What one at a time cannot prove: batching, retraction, timing.
+What one at a time cannot prove: batching, retraction, timing. SAGA_TEST_EQUALITY_REQUESTS: how many in each sequence;
+SAGA_TEST_EQUALITY_KEEP: a file to keep what the server said in (for tests/unit/engine/test_sglang_transcripts.py).
 """
 
 import itertools
 import os
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from engine_twin import FAMILIES, Close, Twin
+from engine_transcript import Transcript, digest, keep, replayed
+from engine_twin import FAMILIES, Close
 from kv_tape import KvTape
 from sglang_server import SglangServer, settings
 
@@ -16,6 +19,7 @@ from saga.cli.sglang import ports_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 REQUESTS = int(os.environ.get("SAGA_TEST_EQUALITY_REQUESTS", "500"))
+SEED = 7
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["tags", "lru"])
@@ -33,42 +37,54 @@ async def real(request, tmp_path_factory):
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_the_same_requests_give_the_same_hits_and_events(real, family):
     server, tape, tags, info = real
+    heard = await transcript_of(server, tape, family, info, tags=tags)
+    if path := os.environ.get("SAGA_TEST_EQUALITY_KEEP"):
+        keep(Path(path), heard)
+
+    cached_tokens, lines = replayed(heard)
+
+    assert sum(heard.cached_tokens) > 10_000, "nothing was proven about hits"
+    assert sum(line[0] == "remove" for line in tape.lines) > 100, "nothing was proven about eviction"
+    differing = [
+        f"request {number}: {ours} cached tokens, really {theirs}"
+        for number, (ours, theirs) in enumerate(zip(cached_tokens, heard.cached_tokens, strict=True))
+        if ours != theirs
+    ]
+    for at, (line, real_line) in enumerate(itertools.zip_longest(lines, tape.lines)):
+        if line != real_line:
+            differing.append(f"event {at}: {line}, really {real_line}")
+            break
+    assert not differing, f"{len(differing)} differences\n" + "\n".join([*differing[:5], differing[-1]])
+
+
+async def transcript_of(server, tape, family, info, *, tags) -> Transcript:
+    """Ask all of one sequence; the tape then holds its events alone."""
     await server.flush()
     await tape.settle()
     tape.lines.clear()
-    twin = Twin(
+    sequence = FAMILIES[family](SEED, tags=tags)
+    cached_tokens, answers = [], []
+    for ask in sequence.asks(REQUESTS):
+        if isinstance(ask, Close):
+            status, said = await server.post("/close_session", {"session_id": ask.session})
+            assert status == 200, said
+            continue
+        fields = {"session_id": ask.session or None, "cache_salt": ask.salt or None}
+        said = await server.generate(ask.ids, ask.new_tokens, **fields)
+        assert len(said["output_ids"]) == ask.new_tokens
+        sequence.answered(ask, said["output_ids"])
+        cached_tokens.append(said["meta_info"]["cached_tokens"])
+        answers.append(said["output_ids"])
+    await tape.settle()
+    return Transcript(
+        family=family,
+        seed=SEED,
+        tags=tags,
         kv_tokens=info["max_total_num_tokens"],
         page_tokens=info["page_size"],
         chunk_tokens=info["chunked_prefill_size"],
-        session_tags=tags,
+        cached_tokens=cached_tokens,
+        answers=answers,
+        events=len(tape.lines),
+        events_sha256=digest(tape.lines),
     )
-    sequence = FAMILIES[family](seed=7, tags=tags)
-    until: list[int] = []  # lines of the twin after each request
-    differing: list[str] = []
-    hit_tokens = prompt_tokens = 0
-    for number, ask in enumerate(sequence.asks(REQUESTS)):
-        if isinstance(ask, Close):
-            await server.post("/close_session", {"session_id": ask.session})
-            twin.close(ask.session)
-        else:
-            said = await server.generate(ask.ids, ask.new_tokens, session_id=ask.session or None)
-            assert len(said["output_ids"]) == ask.new_tokens
-            ours = twin.ask(ask, said["output_ids"])
-            sequence.answered(ask, said["output_ids"])
-            theirs = said["meta_info"]["cached_tokens"]
-            hit_tokens += theirs
-            prompt_tokens += len(ask.ids)
-            if ours.cached_tokens != theirs:
-                differing.append(f"request {number}: {ours.cached_tokens} cached tokens, really {theirs}")
-        until.append(len(twin.lines))
-    await tape.settle()
-
-    evicted = sum(line[0] == "remove" for line in tape.lines)
-    assert evicted > 200, "nothing was proven about eviction"
-    assert hit_tokens > prompt_tokens / 10, "nothing was proven about hits"
-    for at, (line, real_line) in enumerate(itertools.zip_longest(twin.lines, tape.lines)):
-        if line != real_line:
-            request = next((n for n, end in enumerate(until) if end > at), len(until))
-            differing.append(f"event {at} (request {request}): {line}, really {real_line}")
-            break
-    assert not differing, f"{len(differing)} differences\n" + "\n".join(differing[:5] + differing[-1:])

@@ -30,7 +30,8 @@ module_fixture = pytest_asyncio.fixture(scope="module", loop_scope="module")
 @module_fixture
 async def mesh(tmp_path_factory):
     wanted = MeshSettings(workers=2, state_dir=tmp_path_factory.mktemp("mesh"), ready_within_s=400.0)
-    real = on_sglang(plan(wanted), settings(kv_tokens=16_384), ports_for(2))
+    extra = ("--load-format", "dummy", "--tool-call-parser", "qwen25")
+    real = on_sglang(plan(wanted), settings(kv_tokens=16_384, extra=extra), ports_for(2))
     async with Mesh(wanted, processes=real) as mesh:
         yield mesh
 
@@ -96,6 +97,7 @@ async def test_tools_travel_and_a_required_one_is_called(client):
     assert choice.finish_reason in {"tool_calls", "length"}  # a random model may never close its string
     if choice.finish_reason == "tool_calls":
         assert choice.message.tool_calls[0].function.name == "read_file"
+        assert '"path"' in choice.message.tool_calls[0].function.arguments
 
 
 async def test_a_client_that_leaves_frees_the_engine(mesh, client):

@@ -240,6 +240,23 @@ async def test_a_tag_protects_its_session_until_the_agent_closes_it(attached, se
     assert await cached_tokens(server, kept) == 0
 
 
+async def test_what_an_aborted_request_computed_is_cached_but_carries_no_tag(server, http):
+    await server.flush()
+    ids, name = text(81, 800), rid(step_of("e"), 0)
+    asked = asyncio.create_task(server.generate(ids, 3_000, rid=name, session_id="tag-e"))
+    async with asyncio.timeout(20):
+        while not (await http.load()).running:
+            await asyncio.sleep(0.01)
+    await http.abort(name)
+    assert (await asked)["meta_info"]["finish_reason"]["type"] == "abort"
+    assert await cached_tokens(server, ids) == 49 * PAGE_TOKENS
+
+    for n in range(5):
+        await server.generate(text(90 + n, 1_000))
+
+    assert await cached_tokens(server, ids) == 0
+
+
 async def test_another_life_of_the_engine_is_another_epoch(attached, server, until):
     _child, listener = attached
     before, after = text(71, 320), text(72, 320)

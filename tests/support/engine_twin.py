@@ -37,6 +37,7 @@ class Ask(msgspec.Struct, frozen=True):
     ids: list[int]
     new_tokens: int
     session: str = ""
+    salt: str = ""
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ class Twin:
     def ask(self, ask: Ask, answer: list[int]) -> Finished:
         """The request, said with the words of the real server."""
         self._asked += 1
-        hashes = hash_pages(token_bytes(ask.ids + answer), self._page_tokens, salt_seed(""))
+        hashes = hash_pages(token_bytes(ask.ids + answer), self._page_tokens, salt_seed(ask.salt))
         output = FixedOutput(len(answer), hashes, "length")
         rid = f"{self._asked:034d}"
         arrival = Arrive(rid, len(ask.ids), ask.new_tokens, output, session_id=ask.session)
@@ -207,4 +208,11 @@ class Branching(Family):
         self.trunks = [*self.trunks, (ask.ids + answer, ask.session)][-self.KEPT :]
 
 
-FAMILIES: dict[str, type[Family]] = {"growing": Growing, "shared": Shared, "branching": Branching}
+class Salted(Shared):
+    """Three tenants who say the same things and share no KV."""
+
+    def next(self, name: str) -> Ask:
+        return msgspec.structs.replace(super().next(name), salt=self.random.choice(("", "tenant a", "tenant b")))
+
+
+FAMILIES: dict[str, type[Family]] = {"growing": Growing, "shared": Shared, "branching": Branching, "salted": Salted}

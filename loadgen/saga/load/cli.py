@@ -39,13 +39,15 @@ from saga.sim.systems.registry import UnknownSystemError
 from saga.sim.workloads import WorkloadError
 
 EXIT_USAGE = 2
+WIDE_COLUMNS = 140
 EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `saga bench ...`; 0 if every step was answered, 1 if one failed, 2 if it could not start."""
     flags = _parser().parse_args(argv)
-    out, errors = Console(soft_wrap=False), Console(stderr=True)
+    # A table in a file or a pipe is as wide as it needs; a terminal says itself how wide it is.
+    out, errors = Console(width=None if sys.stdout.isatty() else WIDE_COLUMNS), Console(stderr=True)
     try:
         if flags.kind in ("sim", "suite"):
             return sim.run(flags, out, errors)

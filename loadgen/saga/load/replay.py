@@ -111,9 +111,8 @@ class Replay:
             mains = [agent for agent in task.agents if agent.parent is None]
             answered = [asyncio.Event() for _ in (mains[0].steps if mains else ())]
             submitted_s = time.monotonic()
-            left = [len(task.agents)]
             async with asyncio.TaskGroup() as group:
-                runs = [group.create_task(self._agent(task, agent, text, answered, left)) for agent in task.agents]
+                runs = [group.create_task(self._agent(task, agent, text, answered)) for agent in task.agents]
             failed = sum(run.result() for run in runs)
             self._tasks.append(TaskRecord(task.session_id, submitted_s, time.monotonic(), failed))
 
@@ -123,9 +122,8 @@ class Replay:
         agent: PlannedAgent,
         text: TaskText,
         main_answered: list[asyncio.Event],
-        left: list[int],
     ) -> int:
-        """Runs one session of the mesh; returns how many of its steps failed. `left`: agents of the task not over."""
+        """Runs one session of the mesh; returns how many of its steps failed."""
         if agent.after_step is not None:
             await main_answered[agent.after_step].wait()
         await self._think(agent.start_s)
@@ -134,10 +132,9 @@ class Replay:
         for index, step in enumerate(agent.steps):
             await self._think(step.think_s)
             prompt = text.prompt(agent, step)
-            last = index == len(agent.steps) - 1
-            final = last and left[0] == 1  # of the workflow: nobody else of it will call
+            # Not said to be final, though a replay knows: an agent learns that from the answer.
             request = StepRequest(
-                self._settings.model, prompt, step.max_tokens, task.session_id, agent.name, agent.parent, final
+                self._settings.model, prompt, step.max_tokens, task.session_id, agent.name, agent.parent
             )
             self._hold(len(prompt) - held)
             ideal_tokens = -1
@@ -155,12 +152,12 @@ class Replay:
                 if self._settings.splice:
                     text.answered(agent, step, prompt, received)
             held = len(prompt) + len(received)
-            self._hold(-len(prompt) if last else len(received))
+            over = index == len(agent.steps) - 1
+            self._hold(-len(prompt) if over else len(received))
             self._steps.append(StepRecord(agent.name, index, len(prompt), ideal_tokens, answer))
             self._on_step(not answer.error)
             if agent.parent is None:
                 main_answered[index].set()
-        left[0] -= 1
         return failed
 
     def _hold(self, change_tokens: int) -> None:

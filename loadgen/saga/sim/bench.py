@@ -186,6 +186,7 @@ def _detail(point: Point, records: Mapping[RunSpec, RunRecord]) -> RunDetail | N
         host_tier=spec.host_tier,
         workers=seen.workers,
         tenants=seen.tenants,
+        weights=seen.weights,
         kv_tokens=seen.kv_tokens,
         samples=seen.samples,
         shown=seen.shown,

@@ -190,7 +190,7 @@ class Clients:
             base_pages=base_pages,
             base_tip=hashes[(base_pages - 1) * HASH_BYTES : base_pages * HASH_BYTES] if base_pages else b"",
             new_hashes=hashes[base_pages * HASH_BYTES : prompt_pages * HASH_BYTES],
-            final=speaker.is_main and speaker.at == len(speaker.agent.steps) - 1 and talk.agents_left == 1,
+            final=False,  # an agent learns that from the answer: no system is told
             gap_s=now_s - speaker.ended_s if speaker.ended_s >= 0 else -1.0,
         )
         self._live[step_id] = live

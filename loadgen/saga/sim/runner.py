@@ -140,6 +140,7 @@ class Simulation:
         return Detail(
             workers=tuple(self.world.engines),
             tenants=observer.tenants,
+            weights=tuple(self.made.workload.weights.values()),
             kv_tokens=self.kv_tokens,
             samples=tuple(observer.samples),
             shown=observer.shown,

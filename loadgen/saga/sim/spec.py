@@ -38,6 +38,7 @@ class Detail(Struct, frozen=True):
 
     workers: tuple[str, ...]
     tenants: tuple[str, ...]
+    weights: tuple[float, ...]
     kv_tokens: int
     samples: tuple[Sample, ...]
     shown: int

@@ -318,10 +318,15 @@ class GatewayState:
 
     def _tick(self, now_s: float) -> Effects:
         effects: Effects = []
-        while self._resends and self._resends[0][0] <= now_s:
-            _, step_id, attempt = heappop(self._resends)
+        while self._resends:
+            at_s, step_id, attempt = self._resends[0]
             record = self._steps.get(step_id)
-            if record and not record.running and not record.accepted and record.step.attempt == attempt:
+            if record and (record.running or record.accepted or record.step.attempt != attempt):
+                record = None  # answered
+            if record and at_s > now_s:
+                break
+            heappop(self._resends)
+            if record:
                 effects += self._ask(record, now_s)
         if now_s >= self._next_beat_s:
             self._next_beat_s = now_s + BEAT_S

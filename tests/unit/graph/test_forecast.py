@@ -3,7 +3,7 @@
 import pytest
 
 from saga.contract.errors import StartError
-from saga.graph.forecast import DEFAULT_GAPS_S, DEFAULT_RETURNS, Situation, policy_named
+from saga.graph.forecast import DEFAULT_GAPS_S, DEFAULT_RETURNS, STALE_SHARE, Situation, policy_named
 from saga.graph.models import MAX_STEPS, MAX_TOOLS, OTHER, Model, decode_model, encode_model
 
 SAGA = policy_named("saga")
@@ -79,6 +79,26 @@ def test_a_model_is_bounded_and_survives_storage():
     assert len(model.ended) == MAX_STEPS
     assert decode_model(encode_model(model)) == model
     assert decode_model(b"from another version") is None
+
+
+def test_remaining_steps_lag_behind_what_is_learnt_by_a_share_and_no_more():
+    model = model_of(100, steps=10)
+    saga = policy_named("saga")
+    before = saga.estimate(Situation("bash", 5), (model,)).remaining_steps
+    for _ in range(int(STALE_SHARE * model.outcomes)):
+        model.saw_end("bash", 5)
+    assert saga.estimate(Situation("bash", 5), (model,)).remaining_steps == before
+    model.saw_end("bash", 5)
+    after = saga.estimate(Situation("bash", 5), (model,)).remaining_steps
+    assert after == policy_named("saga").estimate(Situation("bash", 5), (model,)).remaining_steps
+    assert after < before
+
+
+def test_models_of_equal_names_are_not_mixed_up():
+    saga = policy_named("saga")
+    short, long = model_of(50, steps=4), model_of(50, steps=40)
+    assert saga.estimate(Situation("bash", 2), (short,)).remaining_steps < 5
+    assert saga.estimate(Situation("bash", 2), (long,)).remaining_steps > 20
 
 
 def test_an_unknown_policy_lists_the_known_ones():

@@ -78,6 +78,12 @@ def test_a_mix_fills_up_from_wider_sketches():
     assert mixed([Sketch(), narrow], enough=5.0).weight == 10.0
 
 
+def test_buckets_stay_in_order_so_that_quantiles_need_no_sorting():
+    sketch = sketch_of([5.0, 0.1, 300.0, 2.0, 0.1])
+    assert list(sketch.weights) == sorted(sketch.weights)
+    assert quantiles(sketch, (0.0, 0.4, 1.0)) == pytest.approx([0.1, 0.1, 300.0], rel=0.03)
+
+
 def test_an_empty_sketch_has_no_quantiles():
     with pytest.raises(ValueError, match="empty"):
         quantiles(Sketch(), (0.5,))

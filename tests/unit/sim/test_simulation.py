@@ -44,7 +44,8 @@ def test_nothing_is_left_when_a_run_has_drained():
     world = simulation.world
     assert len(world.gateway.core._steps) == 0
     assert world.placement.core.board.leases == {}
-    assert world.admission.core.roster.workflows == {}
+    assert all(not workflow.steps for workflow in world.admission.core.roster.workflows.values())
+    assert len(world.admission.core.book.steps) == 0
     assert all(engine.core.idle for engine in world.engines.values())
 
 

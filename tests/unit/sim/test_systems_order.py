@@ -3,8 +3,8 @@
 from admission_story import Story, ready
 
 from saga.admission.policy import Everybody
-from saga.admission.records import Step, Workflow
-from saga.contract.ids import SessionId, TenantId
+from saga.admission.records import Session, Step, Workflow
+from saga.contract.ids import SessionId, TenantId, WorkerId
 from saga.contract.messages import StepAdmitted, Tag
 from saga.sim.systems.caps import FirstThatFit, RankedThatFit, StaticCap
 from saga.sim.systems.orders import ByRank, LeastAttained, TaskTimes
@@ -15,7 +15,8 @@ def workflow(number: int, submitted_s: float = 0.0, **fields) -> Workflow:
     return Workflow(ready(number, **fields), submitted_s)
 
 
-def tag_of(order, of: Workflow, at_s: float = 0.0) -> Tag:
+def tag_of(order, of: Workflow, at_s: float = 0.0, home: str = "") -> Tag:
+    of.sessions[SessionId(of.root)] = Session(SessionId(of.root), SessionId(""), WorkerId(home))
     return order.tag(of, Step(ready(9, of.root, tenant=of.tenant), at_s), 0.0)
 
 
@@ -69,6 +70,12 @@ def test_urgency_puts_the_tenant_with_more_work_and_less_time_first():
     later = tag_of(order, relaxed, at_s=1.0), tag_of(order, urgent, at_s=1.01)
 
     assert later[1] < later[0]
+
+
+def test_a_session_that_has_a_cache_goes_before_one_that_starts():
+    order = AgentFairShare()
+
+    assert tag_of(order, workflow(1), at_s=9.0, home="w0") < tag_of(order, workflow(2), at_s=1.0)
 
 
 def test_a_static_cap_counts_workflows():

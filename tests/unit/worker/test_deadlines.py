@@ -41,3 +41,13 @@ def test_moving_a_deadline_to_and_fro_does_not_grow_it():
         deadlines.set("a", float(number % 2))
         deadlines.set("a", 5.0)
     assert len(deadlines._heap) < 100
+
+
+def test_the_cheap_bound_is_never_late():
+    deadlines = Deadlines()
+    assert deadlines.not_before_s() == NEVER_S
+    deadlines.set("a", 5.0)
+    deadlines.set("a", 9.0)
+    assert deadlines.not_before_s() <= deadlines.next_s() == 9.0
+    deadlines.drop("a")
+    assert deadlines.next_s() == NEVER_S

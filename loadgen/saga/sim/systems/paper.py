@@ -92,8 +92,9 @@ class WaLru:
 class AgentFairShare:
     """Urgency of tenants: work left over time to deadline, summed over a tenant's unfinished tasks, every 100 ms.
 
-    Shares order the steps that wait, those of the most urgent tenant first, as they came inside it; no quota was
-    published. Work left is what the graph forecasts; an overdue task counts with the least slack.
+    Shares order the steps that wait, as the published "hybrid" queue does: sessions that have a cache before those that
+    start, the most urgent tenant first, as they came inside it; no quota was published. Whether the cache is still
+    there is not known here. Work left is what the graph forecasts; an overdue task counts with the least slack.
     """
 
     EPOCH_S = 0.1
@@ -113,7 +114,8 @@ class AgentFairShare:
             urgency = {tenant: self._urgency(tasks, now_s) for tenant, tasks in self._tasks.items()}
             together = sum(urgency.values()) or 1.0
             self._shares = {tenant: value / together for tenant, value in urgency.items()}
-        return Tag(-self._shares.get(workflow.tenant, 0.0), step.since_s, step.step.step_id)
+        starts = 0.0 if workflow.sessions[step.step.session].home else 1.0
+        return Tag(starts - 0.5 * self._shares.get(workflow.tenant, 0.0), step.since_s, step.step.step_id)
 
     def _urgency(self, tasks: dict[RootId, Workflow], now_s: float) -> float:
         return sum(

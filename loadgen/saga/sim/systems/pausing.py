@@ -32,7 +32,7 @@ class PauseResume:
         hysteresis: float = 0.10,
         timeout_s: float = 1_800.0,
         *,
-        largest_first: bool = True,
+        largest_first: bool = False,
     ) -> None:
         """Shares of a worker's KV capacity. `largest_first`: best fit decreasing; else the smallest first."""
         self._pause_at = pause_at
