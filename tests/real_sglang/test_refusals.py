@@ -56,8 +56,11 @@ async def test_a_server_that_lacks_something_is_refused(unfit, flag, tmp_path):
 
 
 async def test_something_else_is_refused(tmp_path):
+    async def models(_):
+        return web.json_response({"data": [{"id": "m"}]})
+
     app = web.Application()
-    app.router.add_get("/v1/models", lambda _: web.json_response({"data": [{"id": "m"}]}))
+    app.router.add_get("/v1/models", models)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -57,7 +57,7 @@ class Story:
 
     def __init__(self, policy=None, order=None, *, leading: bool = True, workers: int = 1, **settings) -> None:
         self.now_s = 100.0
-        self.core = AdmissionState(Subjects(), policy or OldestThatFit(), order, **settings)
+        self.core = AdmissionState(Subjects(), policy or OldestThatFit(0.95, 1.0), order, **settings)
         self.rows: dict[str, bytes] = {}
         if leading:
             self.tell(Promoted(3))

@@ -97,7 +97,7 @@ class OldestThatFit:
 
     unbinds = False
 
-    def __init__(self, join_share: float = 0.95, keep_share: float = 1.0) -> None:
+    def __init__(self, join_share: float = 0.8, keep_share: float = 0.9) -> None:
         self._join_share = join_share  # of the KV capacity
         self._keep_share = keep_share
 

@@ -87,6 +87,11 @@ class Model(msgspec.Struct, gc=False):
         self.outcomes += 1
         _count(self.ended, steps)
 
+    def took_end_back(self, tool: str, steps: int) -> None:
+        """A session that had been counted as ended with its `steps`-th step goes on."""
+        self.tool(tool).ended -= 1
+        self.ended[min(steps, MAX_STEPS - 1)] -= 1
+
 
 def _count(counts: list[int], steps: int) -> None:
     index = min(steps, MAX_STEPS - 1)

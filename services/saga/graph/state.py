@@ -149,6 +149,10 @@ class GraphState:
                 model.saw_step(message.engine_s)
                 model.learnt_until_at = max(model.learnt_until_at, message.at)
                 self._dirty[model.name] = None
+            if not tool:
+                # Most clients never say that they are done. An answer that calls no tool is taken for the end until
+                # the session comes back: waiting for silence would teach the length of tasks half an hour late.
+                self._ended(levels, session)
         if message.final:
             self._forget(aeg, learn=learn)
             self._over[message.root] = message.step_id
@@ -186,19 +190,26 @@ class GraphState:
 
     # Learning
 
+    def _ended(self, levels: tuple[Model, ...], session: Session) -> None:
+        session.counted_as_ended = True
+        for model in levels:
+            model.saw_end(session.tool, session.steps)
+            self._dirty[model.name] = None
+
     def _returned(self, levels: tuple[Model, ...], session: Session, gap_s: float) -> None:
         for model in levels:
+            if session.counted_as_ended:
+                model.took_end_back(session.tool, session.steps)
             model.saw_return(session.tool, session.steps, gap_s)
             self._dirty[model.name] = None
+        session.counted_as_ended = False
 
     def _forget(self, aeg: Aeg, *, learn: bool = True) -> None:
         """The workflow is over, and with it all its sessions."""
         del self.workflows[aeg.root]
         for session in aeg.sessions.values():
-            if session.steps and learn:
-                for model in self._levels(aeg.tenant, session.agent_class):
-                    model.saw_end(session.tool, session.steps)
-                    self._dirty[model.name] = None
+            if session.steps and learn and not session.counted_as_ended:
+                self._ended(self._levels(aeg.tenant, session.agent_class), session)
 
     def _levels(self, tenant: TenantId, agent_class: str) -> tuple[Model, ...]:
         """Models from the narrowest to the widest."""

@@ -56,33 +56,33 @@ def test_sums_go_horizon_by_horizon():
 def test_a_young_set_is_closed_before_it_is_full():
     young = [claimant("a", 2_000, 4_000), claimant("b", 2_000, 4_000), claimant("c", 2_000, 4_000)]
 
-    assert set(OldestThatFit().active(young, KV)) == {"a", "b"}
+    assert set(OldestThatFit(0.95, 1.0).active(young, KV)) == {"a", "b"}
 
 
 def test_one_that_ends_makes_room_for_one_that_grows():
     mixed = [claimant("ends", 5_000, 0), claimant("grows", 4_000, 8_000)]
 
-    assert set(OldestThatFit().active(mixed, KV)) == {"ends", "grows"}
+    assert set(OldestThatFit(0.95, 1.0).active(mixed, KV)) == {"ends", "grows"}
 
 
 def test_who_is_in_stays_while_what_is_needed_now_fits():
     grown = [claimant("a", 5_000, 9_000, active=True, active_after=1), claimant("b", 4_900, 9_000, active=True)]
 
-    assert set(OldestThatFit().active(grown, KV)) == {"a", "b"}
+    assert set(OldestThatFit(0.95, 1.0).active(grown, KV)) == {"a", "b"}
 
 
 def test_the_youngest_is_paused_when_even_the_present_does_not_fit():
     grown = [claimant("a", 6_000, active=True, active_after=1), claimant("b", 6_000, active=True)]
 
-    assert set(OldestThatFit().active(grown, KV)) == {"a"}
+    assert set(OldestThatFit(0.95, 1.0).active(grown, KV)) == {"a"}
 
 
 def test_a_newcomer_does_not_pass_one_that_may_not_join():
     waiting = [claimant("a", 5_000), claimant("large", 6_000), claimant("small", 100)]
 
-    assert set(OldestThatFit().active(waiting, KV)) == {"a"}
+    assert set(OldestThatFit(0.95, 1.0).active(waiting, KV)) == {"a"}
 
 
 @pytest.mark.parametrize("needs", [(50_000,), (100, 50_000)])
 def test_the_oldest_is_always_in(needs):
-    assert set(OldestThatFit().active([claimant("huge", *needs)], KV)) == {"huge"}
+    assert set(OldestThatFit(0.95, 1.0).active([claimant("huge", *needs)], KV)) == {"huge"}

@@ -40,7 +40,7 @@ def test_the_quick_answer_is_that_of_the_whole_rule(claimants):
         roster.claim(workflow, 0.0)
         if active:
             roster.activate(workflow)
-    policy = OldestThatFit()
+    policy = OldestThatFit(0.95, 1.0)
 
     revision = policy.revise(pool, 0.0)
 
@@ -56,7 +56,7 @@ def test_nothing_changes_while_the_next_in_line_has_to_wait():
         story.admitted(ready(number))
         story.now_s += 1.0
 
-    assert OldestThatFit().revise(story.core.roster.pool(POOL), story.now_s) is NO_CHANGE
+    assert OldestThatFit(0.95, 1.0).revise(story.core.roster.pool(POOL), story.now_s) is NO_CHANGE
 
 
 class OneAtATime:
