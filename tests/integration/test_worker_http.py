@@ -95,6 +95,7 @@ async def test_an_engine_that_answers_badly_or_late_is_slow(said, engine, http, 
     ("info", "names"),
     [
         ({"hello": "world"}, "no SGLang server"),
+        (404, "no SGLang server"),
         (REAL | {"page_size": "large"}, "no SGLang server"),
         (REAL | {"kv_events": None}, "--kv-events-config"),
         (REAL | {"kv_events": {"publisher": "null"}}, "--kv-events-config"),

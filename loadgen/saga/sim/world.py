@@ -33,7 +33,9 @@ CELL = "sim"
 GATEWAY = GatewayId("g0")
 LEASE_TTL_S = 6.0  # as the agents' default
 POLL_S = 5.0  # agents look at their engine; live twice a second, but nobody decides by what they see yet
-HEARTBEAT_S = 2.5  # of agents; live 1 s. Nothing is lost here and a death is told at once, so they say nothing new
+# Of agents and gateways; live 1 s. Nothing is lost here and a death is told at once, so they say nothing new; leases
+# live 5 s.
+HEARTBEAT_S = BEAT_S = 2.5
 # Those who follow a subject and have no use for this message of it: not telling them is the same, and cheaper.
 DEAF: dict[type[Message], tuple[str, ...]] = {LeasesRenewed: ("admission", "placement")}
 
@@ -94,7 +96,7 @@ class World:
             Forget: _ignore,
             CheckEngine: _ignore,
         }
-        self.gateway = self._party("gateway", GatewayState(GATEWAY, subjects))
+        self.gateway = self._party("gateway", GatewayState(GATEWAY, subjects, BEAT_S))
         admission = AdmissionState(subjects, system.active_set(), system.order())
         for tenant, weight in weights.items():
             admission.book.fair.set_weight(tenant, weight)  # type: ignore[arg-type] # tenants are plain strings here

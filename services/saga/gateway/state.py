@@ -78,12 +78,13 @@ class _Step:
 class GatewayState:
     """Every step that waits or runs through one gateway."""
 
-    def __init__(self, gateway_id: GatewayId, subjects: Subjects) -> None:
+    def __init__(self, gateway_id: GatewayId, subjects: Subjects, beat_s: float = BEAT_S) -> None:
         self.gateway_id = gateway_id
         self._subjects = subjects
         self._steps: dict[StepId, _Step] = {}
         self._fences = {"admission": 0, "placement": 0}
         self._resends: list[tuple[float, StepId, int]] = []
+        self._beat_s = beat_s
         self._next_beat_s = 0.0
         self.leaders_heard: set[str] = set()
 
@@ -329,7 +330,7 @@ class GatewayState:
             if record:
                 effects += self._ask(record, now_s)
         if now_s >= self._next_beat_s:
-            self._next_beat_s = now_s + BEAT_S
+            self._next_beat_s = now_s + self._beat_s
             effects += self._beat(now_s)
         if self._steps:  # without one there is nothing to say: the next to be submitted asks to be woken
             next_s = min(self._next_beat_s, self._resends[0][0]) if self._resends else self._next_beat_s
