@@ -8,7 +8,7 @@ UP_ARGS ?=
 JOBS ?= 2
 CODE := shared services loadgen tests bench
 
-.PHONY: help demo test check up bench bench-quick bench-paper bench-ablation bench-report format clean
+.PHONY: help demo test check up sglang-cpu test-sglang bench bench-quick bench-paper bench-ablation bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -35,6 +35,12 @@ check: $(STAMP) ## Lint, formatting, types and the rules on who imports whom
 
 up: $(STAMP) ## Start a whole mesh on this machine (UP_ARGS="--workers 4 --speed 10")
 	$(BIN)/saga up $(UP_ARGS)
+
+sglang-cpu: $(STAMP) ## Build SGLang with a tiny model, for machines without a GPU (3.5 GB)
+	$(BIN)/python tests/real_sglang/environment/build.py .venv-sglang
+
+test-sglang: sglang-cpu ## The same mesh over real SGLang servers (about 10 minutes)
+	$(BIN)/python -m pytest tests/real_sglang $(PYTEST_ARGS)
 
 bench-quick: $(STAMP) ## Compare three systems in virtual time, within two minutes
 	$(BIN)/saga bench suite quick --jobs $(JOBS) --json bench-quick.json --html bench-quick.html

@@ -19,7 +19,7 @@ from saga.sim.detail import RunDetail
 from saga.sim.figures import Report, Run, figures, ratios, slowdowns_of
 from saga.sim.kept import KeptRuns
 from saga.sim.runner import KV_BOUND, simulate
-from saga.sim.spec import HORIZON_S, TASKS, HostTier, RunRecord, RunSpec
+from saga.sim.spec import HORIZON_S, ROUNDS, TASKS, HostTier, RunRecord, RunSpec
 from saga.sim.systems.registry import make_system
 
 SEEDS = (42, 123, 456, 789, 1001, 1337, 2024, 7777, 8192, 31415)
@@ -29,7 +29,7 @@ Told = Callable[[RunSpec], None]  # a run is done
 
 
 class Comparison(Struct, frozen=True, forbid_unknown_fields=True):
-    """What to compare. Either pressures or loads; `tasks`, `least_tasks`: conversations a run, as in RunSpec."""
+    """What to compare. Either pressures or loads; `tasks`, `least_tasks`, `rounds`: conversations a run, as in RunSpec."""
 
     workload: str = SWE_BENCH
     sessions: Path | None = None
@@ -43,6 +43,7 @@ class Comparison(Struct, frozen=True, forbid_unknown_fields=True):
     seeds: int = 1
     tasks: int | None = None
     least_tasks: int = TASKS
+    rounds: float = ROUNDS
     horizon_s: float = HORIZON_S
     detail: bool = False
     """Samples and a story for the report, of the runs with the first seed."""
@@ -115,6 +116,7 @@ def _spec(comparison: Comparison, system: str, seed: int, tier: HostTier) -> Run
         workers=comparison.workers,
         tasks=comparison.tasks,
         least_tasks=comparison.least_tasks,
+        rounds=comparison.rounds,
         sessions=comparison.sessions,
         skip_bad=comparison.skip_bad,
         horizon_s=comparison.horizon_s,

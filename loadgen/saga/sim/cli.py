@@ -12,7 +12,6 @@ from saga.load.settings import DEFAULT_SESSIONS
 from saga.load.trace import TraceError
 from saga.sim.bench import SEEDS, Comparison, Results, as_json, compare, count_runs
 from saga.sim.clusters import known_clusters
-from saga.sim.report.page import write_html
 from saga.sim.report.terminal import print_report
 from saga.sim.spec import HORIZON_S, RunSpec
 from saga.sim.suites import known_suites, load_suite

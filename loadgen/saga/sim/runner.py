@@ -13,7 +13,7 @@ from saga.sim.clients import Clients
 from saga.sim.clusters import UNLIMITED_KV_TOKENS, load_cluster
 from saga.sim.ledger import Ledger, TaskRecord
 from saga.sim.observer import Observer
-from saga.sim.spec import ROUNDS, Detail, RunRecord, RunSpec
+from saga.sim.spec import Detail, RunRecord, RunSpec
 from saga.sim.systems.registry import make_system
 from saga.sim.workloads import make_workload, typical
 from saga.sim.world import NO_DELAYS, Delays, World
@@ -49,7 +49,7 @@ class Simulation:
         self.spec = spec
         self.made = made
         self.users = users_for(spec.pressure, pool_kv_tokens, mean.kv_tokens) if spec.pressure is not None else 0
-        self.total = spec.tasks or max(spec.least_tasks, ROUNDS * self.users)
+        self.total = spec.tasks or max(spec.least_tasks, round(spec.rounds * self.users))
         warm = min(self.users or self.total // 10, self.total - 1)
         drain = min(self.users or self.total // 10, (self.total - warm) // 2)
         self.ledger = Ledger(range(warm, self.total - drain))

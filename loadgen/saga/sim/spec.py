@@ -10,7 +10,7 @@ from saga.sim.ledger import TaskRecord
 
 HostTier = Literal["off", "on"]
 HORIZON_S = 7 * 86_400.0
-ROUNDS = 3  # conversations per user: one to warm up, one to measure, one to drain
+ROUNDS = 3.0  # conversations per user: one to warm up, one to measure, one to drain
 TASKS = 500
 
 
@@ -24,8 +24,9 @@ class RunSpec(Struct, frozen=True):
     pressure: float | None = None
     per_min: float | None = None
     workers: int | None = None
-    tasks: int | None = None  # conversations; None: ROUNDS per user, and at least `least_tasks`
+    tasks: int | None = None  # conversations; None: `rounds` per user, and at least `least_tasks`
     least_tasks: int = TASKS
+    rounds: float = ROUNDS
     sessions: Path | None = None
     skip_bad: bool = False  # leave out lines of `sessions` that do not parse
     horizon_s: float = HORIZON_S

@@ -148,7 +148,8 @@ class Batch:
     def skip(self, ends_s: list[float]) -> None:
         """Take the results of as many quiet iterations as ended, at those times; the one after them is running now."""
         self.decoding.tick(len(ends_s))
-        self._pool.take(self.decoding.short_pages(), ends_s)
+        # SGLang evicts before each decode until there is a page for everybody, though few need one.
+        self._pool.take(self.decoding.short_pages(), ends_s, least_free=len(self.decoding))
         self.decoding.has_room()
         iterations = len(ends_s)
         self.quiet_iterations -= iterations
@@ -211,8 +212,8 @@ class Batch:
             for request in list(self.decoding):
                 while request in self.decoding and not self._pool.grow(request, request.fill_tokens):
                     self._retract(self._least_said())
-        elif pages:
-            self._pool.take([pages])
+        else:
+            self._pool.take([pages], least_free=len(self.decoding))
         self.decoding.has_room()
 
     def _least_said(self) -> EngineRequest:
@@ -238,7 +239,7 @@ class Batch:
         room = request.held_tokens - request.prefilled_tokens
         room += self._pool.available_pages * self._profile.page_tokens
         chunk = self._chunk(request.fill_tokens - request.prefilled_tokens, min(budget, room))
-        if chunk and self._pool.grow(request, request.prefilled_tokens + chunk):
+        if chunk and self._pool.grow(request, request.prefilled_tokens + chunk, spare_pages=1):
             self._prefills.append((request, chunk))
             if request.prefilled_tokens + chunk == request.fill_tokens:
                 self._half_done = None
@@ -286,7 +287,7 @@ class Batch:
         fits = alone or wanted <= self._unreserved_tokens()
         if chunk and fits and -(-(loaded_tokens + chunk) // page_tokens) <= pool.available_pages:
             pool.start(request)
-            grown = pool.grow(request, filled_tokens + chunk)
+            grown = pool.grow(request, filled_tokens + chunk, spare_pages=1)
             assert grown, "there was room a moment ago"
             assert request.prefilled_tokens == filled_tokens, "the host tier had other pages a moment ago"
             return chunk

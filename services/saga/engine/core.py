@@ -255,7 +255,8 @@ class EngineCore:
         self._batch.drop(request)
         if request.node is not None:
             self._pool.cache(request, computed)
-            self._sessions.tag(request.session_id, request.session_generation, request.node, self._pool.tree)
+            if reason != "abort":  # SGLang tags nothing then
+                self._sessions.tag(request.session_id, request.session_generation, request.node, self._pool.tree)
         self._pool.release(request)
         del self._requests[request.rid]
         self.stats.finish(request, reason)

@@ -112,9 +112,10 @@ class KvPool:
         request.tree_pages = pages
         request.held_tokens = request.prefilled_tokens = pages * self.page_tokens
 
-    def take(self, pages: list[int], at_s: list[float] | None = None) -> None:
+    def take(self, pages: list[int], at_s: list[float] | None = None, *, least_free: int = 0) -> None:
         """So many more pages become private to requests, who see to their own books; they are to be had.
 
+        Each time at least `least_free` pages are free before, as far as eviction can see to it.
         Now, or one after the other at those times, none before the last that the pool was told of.
         """
         total = sum(pages)
@@ -122,20 +123,24 @@ class KvPool:
             held_s = at_s[-1] * total - sum(map(mul, pages, at_s))
             self.at(at_s[-1])
             self._in_use_page_s += held_s
-        if total > self.free_pages:
-            self._free(total)
+        wanted = max(total, total - pages[-1] + least_free) if pages else least_free
+        if wanted > self.free_pages:
+            self._free(min(wanted, self.available_pages))
         self.private_pages += total
 
-    def grow(self, request: EngineRequest, tokens: int) -> bool:
-        """Make room for `tokens` tokens in all; False, and nothing changes, when there is not enough to be had."""
+    def grow(self, request: EngineRequest, tokens: int, *, spare_pages: int = 0) -> bool:
+        """Make room for `tokens` tokens in all; False, and nothing changes, when there is not enough to be had.
+
+        Before that so many spare pages are free besides, as far as eviction can see to it.
+        """
         short_tokens = tokens - request.held_tokens
         if short_tokens <= 0:
             return True
         pages = -(-short_tokens // self.page_tokens)
-        if pages > self.free_pages:
-            if pages > self.available_pages:
-                return False
-            self._free(pages)
+        if pages > self.available_pages:
+            return False
+        if pages + spare_pages > self.free_pages:
+            self._free(min(pages + spare_pages, self.available_pages))
         self.private_pages += pages
         request.private_pages += pages
         request.held_tokens += pages * self.page_tokens

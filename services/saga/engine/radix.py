@@ -329,6 +329,7 @@ class RadixTree:
         upper.sessions = set(node.sessions)
         for session_id in upper.sessions:
             self._tagged[session_id][upper] = None
+        node.used_at = self._uses  # as in SGLang: the rest of a node that is cut counts as used now
         parent.children[upper.hashes[:HASH_BYTES]] = upper
         node.parent = upper
         node.hashes = node.hashes[at:]

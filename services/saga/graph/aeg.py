@@ -48,7 +48,7 @@ class Session(msgspec.Struct, gc=False):
     ended_s: float = -1.0  # when the last step ended, on our clock; negative: known from a replay only
     ready_step: StepId = StepId("")  # the step after it, once seen: its gap is learnt
     ready_gap_s: float = -1.0
-    counted_as_ended: bool = False  # with the last step, which called no tool
+    counted_end: int = 0  # the step, called no tool, that is taken for its end; 0: none
 
 
 class Aeg:

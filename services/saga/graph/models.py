@@ -88,9 +88,11 @@ class Model(msgspec.Struct, gc=False):
         _count(self.ended, steps)
 
     def took_end_back(self, tool: str, steps: int) -> None:
-        """A session that had been counted as ended with its `steps`-th step goes on."""
-        self.tool(tool).ended -= 1
-        self.ended[min(steps, MAX_STEPS - 1)] -= 1
+        """A session that had been counted as ended with its `steps`-th step, which had called `tool`, goes on."""
+        follows, index = self.tool(tool), min(steps, MAX_STEPS - 1)
+        if follows.ended and index < len(self.ended) and self.ended[index]:  # a model may have been loaded meanwhile
+            follows.ended -= 1
+            self.ended[index] -= 1
 
 
 def _count(counts: list[int], steps: int) -> None:

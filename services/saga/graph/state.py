@@ -24,6 +24,7 @@ MAX_WORKFLOWS: Final = 20_000
 MAX_MODELS: Final = 1_000
 PERSIST_EVERY_S: Final = 10.0  # what is lost when a process dies, the replay at the start of the next teaches again
 GLOBAL: Final = "all"
+NO_TOOL: Final = ""
 NEVER_S: Final = float("inf")
 
 
@@ -130,6 +131,8 @@ class GraphState:
         levels = self._levels(aeg.tenant, session.agent_class)
         learn = live or message.at > levels[-1].learnt_until_at
         tool = tool_of(message)
+        if learn:
+            self._goes_on(levels, session)  # another call of the session was on its way
         if session.steps:
             if session.ready_step != message.step_id:  # its StepReady was lost, or lies before our time
                 if learn:
@@ -149,7 +152,7 @@ class GraphState:
                 model.saw_step(message.engine_s)
                 model.learnt_until_at = max(model.learnt_until_at, message.at)
                 self._dirty[model.name] = None
-            if not tool:
+            if tool == NO_TOOL:
                 # Most clients never say that they are done. An answer that calls no tool is taken for the end until
                 # the session comes back: waiting for silence would teach the length of tasks half an hour late.
                 self._ended(levels, session)
@@ -191,24 +194,29 @@ class GraphState:
     # Learning
 
     def _ended(self, levels: tuple[Model, ...], session: Session) -> None:
-        session.counted_as_ended = True
+        session.counted_end = session.steps
         for model in levels:
             model.saw_end(session.tool, session.steps)
             self._dirty[model.name] = None
 
     def _returned(self, levels: tuple[Model, ...], session: Session, gap_s: float) -> None:
+        self._goes_on(levels, session)
         for model in levels:
-            if session.counted_as_ended:
-                model.took_end_back(session.tool, session.steps)
             model.saw_return(session.tool, session.steps, gap_s)
             self._dirty[model.name] = None
-        session.counted_as_ended = False
+
+    def _goes_on(self, levels: tuple[Model, ...], session: Session) -> None:
+        """A sign of life after what was taken for the end."""
+        if session.counted_end:
+            for model in levels:
+                model.took_end_back(NO_TOOL, session.counted_end)
+            session.counted_end = 0
 
     def _forget(self, aeg: Aeg, *, learn: bool = True) -> None:
         """The workflow is over, and with it all its sessions."""
         del self.workflows[aeg.root]
         for session in aeg.sessions.values():
-            if session.steps and learn and not session.counted_as_ended:
+            if session.steps and learn and not session.counted_end:
                 self._ended(self._levels(aeg.tenant, session.agent_class), session)
 
     def _levels(self, tenant: TenantId, agent_class: str) -> tuple[Model, ...]:

@@ -239,3 +239,37 @@ def test_it_asks_to_be_woken_when_there_is_something_to_store_or_to_forget():
     assert woken(state.handle(Tick(), 100.0 + PERSIST_EVERY_S)) == [100.0 + FORGET_S]
     assert woken(state.handle(Tick(), 100.0 + FORGET_S)) == []
     assert state.workflows == {}
+
+
+def test_an_answer_without_a_tool_is_the_end_until_the_session_returns():
+    state = core()
+    tell(state, ready("1"), 0.0)
+    tell(state, finished("1"), 1.0)
+    tell(state, ready("2"), 2.0)
+    tell(state, finished("2", tools=()), 3.0)
+    everything = state.models[GLOBAL]
+    assert everything.ended[2] == 1, "learnt at once, not after an hour of silence"
+    tell(state, ready("3"), 60.0)
+    assert sum(everything.ended) == 0
+    assert everything.tools[""].returned == 1
+    assert everything.tools[""].ended == 0
+
+
+def test_an_end_is_counted_once():
+    state = core()
+    tell(state, ready("1"), 0.0)
+    tell(state, finished("1", tools=()), 1.0)
+    state.handle(Tick(), 2.0 + FORGET_S)
+    assert state.workflows == {}
+    assert sum(state.models[GLOBAL].ended) == 1
+
+
+def test_a_call_that_was_on_its_way_takes_the_end_back():
+    state = core()
+    tell(state, ready("1"), 0.0)
+    tell(state, ready("2"), 0.1)
+    tell(state, finished("1", tools=()), 1.0)
+    tell(state, finished("2"), 2.0)
+    tell(state, ready("3"), 3.0)
+    assert sum(state.models[GLOBAL].ended) == 0
+    assert state.models[GLOBAL].tools[""].ended == 0

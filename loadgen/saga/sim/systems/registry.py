@@ -6,7 +6,7 @@ A name may carry another value of its system's one setting and another engine qu
 
 from collections.abc import Callable
 from random import Random
-from typing import get_args
+from typing import Any, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -144,6 +144,11 @@ def _saga(name: str, value: float | None, users_at_one: int) -> System:
     return System(name, CheapestStart, OldestThatFit, retention=_tags)
 
 
+def _saga_without(**changed: Any) -> Maker:  # noqa: ANN401 - fields of System
+    """One part of saga replaced by what the affinity baseline has there."""
+    return lambda name, _value, _users: replace(_saga(name, None, 0), **changed)
+
+
 def _bound(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
     return System(name, LeastLoaded, shared_kv=True)
@@ -167,7 +172,11 @@ _MAKERS: dict[str, Maker] = {
     "attained-service": _attained,
     "paper": _paper,
     "saga": _saga,
+    "saga-no-active-set": _saga_without(active_set=Everybody),
+    "saga-no-tags": _saga_without(retention=_lru),
+    "saga-no-start-price": _saga_without(placement=_own_queues),
     "kv-bound": _bound,
 }
 
-SYSTEMS = tuple(name for name in _MAKERS if name != "kv-bound")
+SYSTEMS = tuple(name for name in _MAKERS if name != "kv-bound" and not name.startswith("saga-"))
+ABLATIONS = tuple(name for name in _MAKERS if name.startswith("saga-"))
