@@ -29,7 +29,7 @@ Told = Callable[[RunSpec], None]  # a run is done
 
 
 class Comparison(Struct, frozen=True, forbid_unknown_fields=True):
-    """What to compare. Either pressures or loads; `tasks`, `least_tasks`, `rounds`: conversations a run, as in RunSpec."""
+    """What to compare. Either pressures or loads; conversations a run as in RunSpec."""
 
     workload: str = SWE_BENCH
     sessions: Path | None = None

@@ -11,6 +11,7 @@ from saga.contract.messages import Forecast
 HORIZONS = (0, 4, 8, 16, 32, 64)  # steps ahead
 Tokens = tuple[int, ...]  # one per horizon
 NO_GROWTH: Tokens = (0,) * len(HORIZONS)
+LONGEST_HELD_S = 60.0  # a gap in which KV is held for a session; one that is mostly longer is not worth it
 
 
 def growth(forecast: Forecast, context_tokens: int, longest_tokens: int) -> Tokens:
@@ -23,6 +24,16 @@ def growth(forecast: Forecast, context_tokens: int, longest_tokens: int) -> Toke
         int(min(context_tokens + steps * forecast.new_tokens, longest_tokens) * goes_on**steps) - context_tokens
         for steps in HORIZONS
     )
+
+
+def held_s(forecast: Forecast) -> float:
+    """How long into its gap a session keeps its claim: nine in ten are back by then, unless that takes too long.
+
+    Tools answer in seconds; people take minutes, and KV held for them is KV that nobody uses meanwhile.
+    """
+    if forecast.gap_p50_s > LONGEST_HELD_S:
+        return 0.0
+    return min(forecast.gap_p90_s, LONGEST_HELD_S)
 
 
 def plus(first: Tokens, second: Tokens) -> Tokens:

@@ -11,7 +11,7 @@ import msgspec
 
 from saga.admission.active_set import ActiveSet
 from saga.admission.door import refusal_of
-from saga.admission.needs import growth
+from saga.admission.needs import growth, held_s
 from saga.admission.order import FairStart, TagPolicy
 from saga.admission.policy import ActiveSetPolicy
 from saga.admission.records import Session, Step, Workflow, load
@@ -241,7 +241,7 @@ class AdmissionState:
             self.roster.rank(workflow)
         if session.live_steps:
             return []  # it is back already: this gap is history
-        session.dormant_at_s = now_s + forecast.gap_p90_s
+        session.dormant_at_s = now_s + held_s(forecast)
         heappush(self._dormancy, (session.dormant_at_s, forecast.root))
         return []
 

@@ -1,8 +1,9 @@
 """How far a set of workflows can grow, and who may therefore join it."""
 
+import msgspec
 import pytest
 
-from saga.admission.needs import HORIZONS, NO_GROWTH, growth, minus, plus
+from saga.admission.needs import HORIZONS, LONGEST_HELD_S, NO_GROWTH, growth, held_s, minus, plus
 from saga.admission.policy import Claimant, OldestThatFit
 from saga.contract.ids import RootId, SessionId, StepId, WorkerId
 from saga.contract.messages import Forecast
@@ -86,3 +87,16 @@ def test_a_newcomer_does_not_pass_one_that_may_not_join():
 @pytest.mark.parametrize("needs", [(50_000,), (100, 50_000)])
 def test_the_oldest_is_always_in(needs):
     assert set(OldestThatFit(0.95, 1.0).active([claimant("huge", *needs)], KV)) == {"huge"}
+
+
+def forecast_of(p50_s: float, p90_s: float) -> Forecast:
+    return msgspec.structs.replace(forecast(500.0, 10.0), gap_p50_s=p50_s, gap_p90_s=p90_s)
+
+
+def test_kv_is_held_for_nine_in_ten_tool_calls_but_not_for_a_slow_tenth():
+    assert held_s(forecast_of(2.0, 20.0)) == 20.0
+    assert held_s(forecast_of(9.0, 600.0)) == LONGEST_HELD_S
+
+
+def test_kv_is_not_held_for_people():
+    assert held_s(forecast_of(200.0, 3_000.0)) == 0.0
