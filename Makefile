@@ -52,7 +52,11 @@ bench-ablation: $(STAMP) ## The same with one part of saga taken out at a time
 	$(BIN)/saga bench suite ablation --jobs $(JOBS) --keep .saga/runs --json bench-ablation.json --html bench-ablation.html
 
 bench-report: $(STAMP) ## All that docs/evaluation.md shows (hours; goes on when interrupted)
-	$(BIN)/saga bench suite report --jobs $(JOBS) --keep .saga/runs --json bench-report.json --html bench-report.html
+	$(BIN)/saga bench suite report --jobs $(JOBS) --keep .saga/runs --json bench-report.json --details bench-details.json
+	$(BIN)/saga bench suite ablation --jobs $(JOBS) --keep .saga/runs --json bench-ablation.json
+	$(BIN)/saga bench cache --policy lru,lru-paged,walru,ttl,saga,causal,belady --json bench-cache.json
+	$(BIN)/saga bench report --json bench-report.json --details bench-details.json --ablation bench-ablation.json \
+	  --cache bench-cache.json --html bench-report.html --markdown docs/evaluation-results.md --figures docs/figures
 
 bench: $(STAMP) ## Measure what the README states (bench/*.py)
 	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
