@@ -5,7 +5,7 @@ Called by cli. Not the figures themselves (figures) nor how they look (report).
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -29,6 +29,7 @@ from saga.load.planner import PlanSettings, build_plan
 from saga.load.replay import Replay, Replayed, ReplaySettings
 from saga.load.report import RunFacts, print_plan, print_table, write_json
 from saga.load.settings import SWE_BENCH, SYNTHETIC_TASKS, BenchSettings
+from saga.load.sglang_servers import SglangServers
 from saga.load.trace import Session, TraceError, read_sessions
 
 
@@ -37,17 +38,24 @@ async def bench_live(settings: BenchSettings, out: Console, progress_to: Console
     if settings.gateway is None:
         check_systems(settings.systems)
     sessions, source = load_sessions(settings)
-    engines = own_engines(settings) if settings.gateway is None else await gateway_engines(settings.gateway)
-    plan = build_plan(sessions, plan_settings(settings, engines))
-    facts = _facts(settings, engines, plan, source)
-    print_plan(out, facts, plan)
     results: list[Figures] = []
-    for system in settings.systems if settings.gateway is None else ("gateway",):
-        async with _target(settings, engines, system) as target:
-            run = await _replay(settings, engines, plan, sessions, target, system, progress_to)
-            lag = await worst_lag(target)
-        capacity = Capacity(engines.workers, engines.workers * engines.kv_tokens // engines.shrink)
-        results.append(figures(system, run, engines.speed, capacity, lag))
+    async with AsyncExitStack() as stack:
+        servers: SglangServers | None = None
+        if settings.sglang is not None:
+            progress_to.print(f"Starting {settings.workers} SGLang servers: 20 s to minutes ...")
+            servers = await stack.enter_async_context(SglangServers(settings.sglang, settings.workers))
+        engines = await _engines(settings, servers)
+        plan = build_plan(sessions, plan_settings(settings, engines))
+        facts = _facts(settings, engines, plan, source)
+        print_plan(out, facts, plan)
+        for system in settings.systems if settings.gateway is None else ("gateway",):
+            if servers is not None:
+                await servers.forget()
+            async with _target(settings, engines, system, servers) as target:
+                run = await _replay(settings, engines, plan, sessions, target, system, progress_to)
+                lag = await worst_lag(target)
+            capacity = Capacity(engines.workers, engines.workers * engines.kv_tokens // engines.shrink)
+            results.append(figures(system, run, engines.speed, capacity, lag))
     print_table(out, facts, results)
     if settings.json is not None:
         write_json(settings.json, facts, plan, results)
@@ -77,12 +85,21 @@ def plan_settings(settings: BenchSettings, engines: Engines) -> PlanSettings:
     )
 
 
+async def _engines(settings: BenchSettings, servers: SglangServers | None) -> Engines:
+    """What the tasks run on: real servers say so themselves, as does a gateway; simulated engines have a profile."""
+    if settings.gateway is not None:
+        return await gateway_engines(settings.gateway)
+    return own_engines(settings) if servers is None else await servers.engines(settings.shrink)
+
+
 @asynccontextmanager
-async def _target(settings: BenchSettings, engines: Engines, system: str) -> AsyncIterator[Target]:
+async def _target(
+    settings: BenchSettings, engines: Engines, system: str, servers: SglangServers | None
+) -> AsyncIterator[Target]:
     if settings.gateway is not None:
         yield Target(settings.gateway.rstrip("/"))
         return
-    async with own_mesh(settings, engines, system) as target:
+    async with own_mesh(settings, engines, system, servers.urls if servers is not None else ()) as target:
         yield target
 
 

@@ -13,6 +13,8 @@ import msgspec
 import uvloop
 from rich.console import Console
 
+from saga.cli import sglang_options
+from saga.cli.sglang import SglangSettings
 from saga.contract.errors import StartError
 from saga.engine.profile import UnknownProfileError
 from saga.load.bench_live import bench_live
@@ -22,6 +24,7 @@ from saga.load.settings import (
     CODING_SESSIONS,
     DEFAULT_SESSIONS,
     DEMO,
+    SHRUNK_PAGE_TOKENS,
     SWE_BENCH,
     SYNTHETIC_DEMO_SPEED,
     WORKLOADS,
@@ -92,6 +95,7 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Benc
         if name in BenchSettings.__struct_fields__ and value is not None
     }
     settings = msgspec.structs.replace(settings, **given)
+    settings = msgspec.structs.replace(settings, sglang=_servers(flags, environ, settings))
     if settings.workload == CODING_SESSIONS and settings.sessions is None:
         named = environ.get("SAGA_SESSIONS")
         path = Path(named or DEFAULT_SESSIONS)
@@ -100,6 +104,20 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Benc
         if named or path.is_file():
             settings = msgspec.structs.replace(settings, sessions=path)
     return settings
+
+
+def _servers(flags: argparse.Namespace, environ: Mapping[str, str], settings: BenchSettings) -> SglangSettings | None:
+    """The real servers asked for, if any. Raises StartError for what cannot work."""
+    if flags.engine != sglang_options.SGLANG:
+        sglang_options.refuse_without_sglang(flags)
+        return None
+    for name in ("demo", "profile", "speed", "gateway"):
+        if getattr(flags, name):
+            raise StartError(f"--{name} does not go with --engine sglang: real servers are as they are")
+    servers = sglang_options.sglang_settings(flags, environ, Path())
+    if settings.page_tokens is None and settings.shrink > 1:
+        servers = msgspec.structs.replace(servers, page_tokens=SHRUNK_PAGE_TOKENS)
+    return servers
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     live.add_argument("--json", type=_writable, metavar="FILE", help="write the figures there too")
     live.add_argument("--no-splice", action="store_const", const=False, dest="splice", help="never reuse answers")
     live.add_argument("--gateway", metavar="URL", help="use this gateway instead of starting a mesh")
+    sglang_options.add_arguments(live)
     return parser
 
 

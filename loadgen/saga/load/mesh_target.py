@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from saga.cli.mesh import Mesh, MeshSettings
-from saga.cli.plan import SYSTEMS
+from saga.cli.plan import SYSTEMS, plan
+from saga.cli.sglang import beside
 from saga.contract.errors import StartError
 from saga.engine.profile import load_profile
 from saga.load.client import GatewayClient, GatewayError, Model
@@ -94,11 +95,15 @@ def first_model(models: list[Model], url: str) -> Model:
 
 
 @asynccontextmanager
-async def own_mesh(settings: BenchSettings, engines: Engines, system: str) -> AsyncIterator[Target]:
-    """A mesh of our own for one system, gone with its state when the block ends."""
+async def own_mesh(
+    settings: BenchSettings, engines: Engines, system: str, servers: Sequence[str] = ()
+) -> AsyncIterator[Target]:
+    """A mesh of our own for one system, gone with its state when the block ends. `servers`: real ones to attach to."""
     state_dir = Path(tempfile.mkdtemp(prefix="saga-bench-"))
     try:
+        valued = settings.sglang is not None and settings.sglang.retention_dir is not None and system == "saga"
         mesh_settings = MeshSettings(
+            retention_policy="values" if valued else "",  # else the plugin has nothing to order by
             workers=settings.workers,
             profile=settings.profile,
             speed=settings.speed,
@@ -107,7 +112,8 @@ async def own_mesh(settings: BenchSettings, engines: Engines, system: str) -> As
             system=system,
             state_dir=state_dir,
         )
-        async with Mesh(mesh_settings) as mesh:
+        processes = beside(plan(mesh_settings), servers) if servers else None
+        async with Mesh(mesh_settings, processes=processes) as mesh:
             await all_workers(mesh.gateway_url, settings.workers)
             yield Target(mesh.gateway_url, tuple(mesh.engine_urls))
     finally:

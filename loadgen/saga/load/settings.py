@@ -7,6 +7,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from saga.cli.sglang import SglangSettings
+
 CODING_SESSIONS = "coding-sessions"
 SWE_BENCH = "swe-bench"
 WORKLOADS = (CODING_SESSIONS, SWE_BENCH)
@@ -35,6 +37,7 @@ class BenchSettings(Struct, frozen=True):
     seed: int = 0
     splice: bool = True
     gateway: str | None = None
+    sglang: SglangSettings | None = None  # real servers instead of simulated engines
     json: Path | None = None
 
 

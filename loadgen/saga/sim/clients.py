@@ -102,6 +102,7 @@ class Clients:
         self._workload = workload
         self._profile = profile
         self._ledger = ledger
+        self._cost = profile.cost_model()
         self._on_end = on_end
         self._subjects = Subjects(CELL)
         self.on_step: Callable[[Live, Finished], None] | None = None  # an observer: a step is answered
@@ -152,6 +153,7 @@ class Clients:
     def _broken(self, live: Live) -> None:
         """A step failed for good, and its conversation with it."""
         talk = live.speaker.talk
+        self._ledger.gap.ended(talk.conversation.tenant, 0.0)
         if talk.agents_left > 0:
             talk.agents_left = 0
             self._ledger.failed(talk.conversation.turns - talk.turn)
@@ -194,6 +196,7 @@ class Clients:
             gap_s=now_s - speaker.ended_s if speaker.ended_s >= 0 else -1.0,
         )
         self._live[step_id] = live
+        self._ledger.gap.submitted(talk.conversation.tenant)
         self._world.gateway.tell(Submitted(live.ready))
 
     def _answer_limit(self, step: SimStep) -> int:
@@ -272,6 +275,8 @@ class Clients:
         self._world.gateway.tell(done)
         page_tokens = self._profile.page_tokens
         known_tokens = min(live.known_pages, (step.prompt_tokens - 1) // page_tokens) * page_tokens
+        cost_s = self._cost.step_s(word.prompt_tokens, word.cached_tokens, word.output_tokens)
+        self._ledger.gap.ended(live.speaker.talk.conversation.tenant, cost_s)
         self._ledger.step(
             live.speaker.talk.number, live.first_s - live.since_s, step.prompt_tokens, cached_tokens, known_tokens
         )

@@ -78,6 +78,8 @@ class Run(Struct, frozen=True):
     slo_attainment_by_class_mean: float | None = None
     """As published: within 1.5 x the expected TCT of the task's class, here the class's mean in the KV bound."""
     by_class: tuple[ClassFigures, ...] = ()
+    service_gap_s: float | None = None
+    """Largest difference of two tenants' normalised service while both were busy: engine-seconds per unit of weight."""
 
 
 class Ratio(Struct, frozen=True):
@@ -142,6 +144,7 @@ def figures(
         dropped_sessions=record.dropped_sessions,
         virtual_s=record.ended_s,
         slo_attainment_by_class_mean=_share_within(record.measured, expected_s, expected),
+        service_gap_s=record.service_gap_s,
         by_class=_by_class(record.measured, bound.measured) if 1 < len(expected_s) <= MOST_CLASSES else (),
     )
 

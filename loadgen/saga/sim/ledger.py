@@ -1,6 +1,10 @@
 """What is written down while a simulation runs: tasks, and totals over steps. Percentiles and ratios are `figures`'."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
+
+from saga.sim.service_gap import ServiceGap
 
 
 class TaskRecord(Struct, frozen=True, gc=False):
@@ -21,8 +25,10 @@ class TaskRecord(Struct, frozen=True, gc=False):
 class Ledger:
     """One run. Steps count for hit rate and first tokens only in conversations of `measured`."""
 
-    def __init__(self, measured: range) -> None:
+    def __init__(self, measured: range, weights: Mapping[str, float]) -> None:
+        """`weights`: of tenants."""
         self.measured = measured
+        self.gap = ServiceGap(weights)
         self.tasks: list[TaskRecord] = []
         self.failures = 0
         self.refusals = 0

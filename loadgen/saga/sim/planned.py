@@ -63,7 +63,7 @@ def simulate_plan(plan: Plan, sessions: Sequence[Session], run: PlannedRun) -> P
     agenda = Agenda()
     total = len(plan.tasks)
     workload = Planned(plan, sessions, run)
-    ledger = Ledger(range(total))
+    ledger = Ledger(range(total), {})
     system = make_system(run.system, total)
     world = World(
         agenda,

@@ -52,7 +52,7 @@ class Simulation:
         self.total = spec.tasks or max(spec.least_tasks, round(spec.rounds * self.users))
         warm = min(self.users or self.total // 10, self.total - 1)
         drain = min(self.users or self.total // 10, (self.total - warm) // 2)
-        self.ledger = Ledger(range(warm, self.total - drain))
+        self.ledger = Ledger(range(warm, self.total - drain), workload.weights)
         system = make_system(spec.system, users_for(1.0, pool_kv_tokens, mean.kv_tokens))
         self.agenda = Agenda()
         bound = spec.system == KV_BOUND
@@ -123,6 +123,7 @@ class Simulation:
             unstable=isinstance(self.arrivals, OpenLoop) and grows(self.arrivals.in_system),
             ended_s=self.agenda.now_s,
             useful_kv_share=self._useful_kv_share(),
+            service_gap_s=ledger.gap.worst_s if len(self.made.workload.weights) > 1 else None,
             detail=self._detail(),
         )
 

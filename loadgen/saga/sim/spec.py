@@ -66,3 +66,4 @@ class RunRecord(Struct, frozen=True):
     unstable: bool
     ended_s: float
     detail: Detail | None = None
+    service_gap_s: float | None = None  # between tenants; None with one

@@ -22,6 +22,7 @@ TOPIC: Final = "kv"
 GRACE_S: Final = 20.0  # SIGTERM to the last of its processes gone takes it up to 10 s
 STARTS_WITHIN_S: Final = 180.0
 PORTS_EACH: Final = 3
+PLUGIN_POLICY: Final = "saga"  # the eviction policy that plugins/sglang adds
 
 # One thread each and sleeping while idle: an idle scheduler burns a whole core otherwise. No overlap and no warm-up:
 # both are for GPUs.
@@ -44,6 +45,8 @@ class SglangSettings(msgspec.Struct, frozen=True, kw_only=True):
     kv_tokens: int = 0  # 0: as many as fit
     session_tags: bool = True
     kv_events: bool = True
+    retention_dir: Path | None = None  # our eviction plugin, with its channels there; None: SGLang's own order
+    gpus_each: int = 0  # server number n begins at GPU n times this; 0: SGLang's own choice, GPU 0
     extra: tuple[str, ...] = ()  # more flags, last, so that they win
     env: dict[str, str] = {}
 
@@ -70,8 +73,8 @@ def ports_for(servers: int, random: Random | None = None) -> list[SglangPorts]:
     ]
 
 
-def flags(settings: SglangSettings, ports: SglangPorts) -> list[str]:
-    """All that follows `python -m sglang.launch_server`."""
+def flags(settings: SglangSettings, ports: SglangPorts, number: int = 0) -> list[str]:
+    """All that follows `python -m sglang.launch_server`. `number`: of the server on this machine."""
     made = ["--model-path", settings.model, "--host", HOST, "--port", str(ports.http)]
     folder = Path(settings.model)
     if served_name := settings.served_name or (folder.resolve().name if folder.is_dir() else ""):
@@ -90,13 +93,19 @@ def flags(settings: SglangSettings, ports: SglangPorts) -> list[str]:
             "replay_endpoint": f"tcp://{HOST}:{ports.replay}",
         }
         made += ["--kv-events-config", msgspec.json.encode(events).decode()]
+    if settings.retention_dir is not None:
+        channel = {"file": str(settings.retention_dir.absolute() / f"retention-{ports.http}")}
+        config = msgspec.json.encode(channel).decode()
+        made += ["--radix-eviction-policy", PLUGIN_POLICY, "--radix-eviction-policy-config", config]
+    if settings.gpus_each and number:
+        made += ["--base-gpu-id", str(number * settings.gpus_each)]
     return [*made, *(_CPU_FLAGS if settings.cpu else ()), *settings.extra]
 
 
-def server(name: str, settings: SglangSettings, ports: SglangPorts) -> ProcessSpec:
+def server(name: str, settings: SglangSettings, ports: SglangPorts, number: int = 0) -> ProcessSpec:
     """The server as a process to supervise; it ends when its supervisor dies."""
     offline = _OFFLINE if Path(settings.model).is_dir() else {}
-    command = (str(settings.python), "-m", "sglang.launch_server", *flags(settings, ports))
+    command = (str(settings.python), "-m", "sglang.launch_server", *flags(settings, ports, number))
     return ProcessSpec(
         name=name,
         argv=(sys.executable, "-m", "saga.cli.tied", *command),
@@ -108,13 +117,21 @@ def server(name: str, settings: SglangSettings, ports: SglangPorts) -> ProcessSp
 
 def on_sglang(mesh: Plan, settings: SglangSettings, ports: Sequence[SglangPorts]) -> Plan:
     """The same mesh with real servers instead of its simulated engines, as many as there are `ports`."""
-    real = {f"engine-{number}": server(f"engine-{number}", settings, at) for number, at in enumerate(ports)}
-    urls = {f"worker-{number}": {"SAGA_WORKER_ENGINE_URL": at.url} for number, at in enumerate(ports)}
+    real = {f"engine-{number}": server(f"engine-{number}", settings, at, number) for number, at in enumerate(ports)}
+    attached = beside(mesh, [at.url for at in ports])
+    by_name = {spec.name: spec for spec in attached.specs} | real
+    return msgspec.structs.replace(attached, specs=tuple(by_name[spec.name] for spec in mesh.specs))
+
+
+def beside(mesh: Plan, urls: Sequence[str]) -> Plan:
+    """The same mesh without engines of its own: its workers attach to servers that others run, one to each."""
+    workers = {f"worker-{number}": {"SAGA_WORKER_ENGINE_URL": url} for number, url in enumerate(urls)}
     specs = tuple(
-        real.get(spec.name) or msgspec.structs.replace(spec, env=spec.env | urls.get(spec.name, {}))
+        msgspec.structs.replace(spec, env=spec.env | workers.get(spec.name, {}))
         for spec in mesh.specs
+        if not spec.name.startswith("engine-")
     )
-    return msgspec.structs.replace(mesh, specs=specs, engine_urls=tuple(at.url for at in ports))
+    return msgspec.structs.replace(mesh, specs=specs, engine_urls=tuple(urls))
 
 
 async def healthy(ports: SglangPorts) -> bool:

@@ -10,11 +10,14 @@ from typing import NoReturn
 from rich.console import Console
 from rich.table import Table
 
+from saga.cli import sglang_options
 from saga.cli.mesh import Mesh
-from saga.cli.plan import SYSTEMS, MeshSettings
+from saga.cli.plan import SYSTEMS, MeshSettings, Plan, plan
 from saga.cli.probe import models
+from saga.cli.sglang import SglangSettings, on_sglang, ports_for
 from saga.runtime.app import App, run
 from saga.runtime.bus_nats import NatsBus
+from saga.runtime.errors import StartError
 
 DEFAULTS = MeshSettings()
 DEFAULT_PORT = 8080
@@ -25,8 +28,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "up",
         help="start a whole mesh on this machine",
-        description="Starts NATS (unless SAGA_NATS_URL is set), simulated engines and all services, "
-        "and keeps them running until SIGINT or SIGTERM.",
+        description="Starts NATS (unless SAGA_NATS_URL is set), engines (simulated, or real SGLang servers) and all "
+        "services, and keeps them running until SIGINT or SIGTERM.",
     )
     parser.add_argument("--workers", type=int, default=DEFAULTS.workers, metavar="N", help="engines (default 4)")
     parser.add_argument("--profile", default=DEFAULTS.profile, metavar="P", help="engine profile (default %(default)s)")
@@ -39,12 +42,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     for point in ("admission", "placement", "retention"):
         parser.add_argument(f"--{point}-policy", default="", metavar="P", help="instead of the system's")
     parser.add_argument("--tenants", type=Path, metavar="FILE", help="TOML of API keys; none: all are `default`")
+    sglang_options.add_arguments(parser)
     parser.set_defaults(act=act)
 
 
 def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> MeshSettings:
     """Flags and SAGA_NATS_URL, SAGA_CELL to the settings of a mesh."""
+    real = flags.engine == sglang_options.SGLANG
     return MeshSettings(
+        ready_within_s=sglang_options.READY_WITHIN_S if real else DEFAULTS.ready_within_s,
         workers=flags.workers,
         profile=flags.profile,
         speed=flags.speed,
@@ -53,7 +59,8 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Mesh
         system=flags.system,
         admission_policy=flags.admission_policy,
         placement_policy=flags.placement_policy,
-        retention_policy=flags.retention_policy,
+        # The plugin has nothing to order by unless values are told.
+        retention_policy=flags.retention_policy or ("values" if flags.sglang_plugin else ""),
         tenants=flags.tenants,
         gateway_port=flags.port,
         state_dir=flags.state_dir,
@@ -62,23 +69,41 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Mesh
     )
 
 
+def servers_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> SglangSettings | None:
+    """The real servers asked for, if any. Raises StartError for what cannot work, and for flags of the other kind."""
+    if flags.engine != sglang_options.SGLANG:
+        sglang_options.refuse_without_sglang(flags)
+        return None
+    for name in ("profile", "speed", "shrink"):
+        if getattr(flags, name) != getattr(DEFAULTS, name):
+            raise StartError(f"--{name} is of simulated engines: real ones are as they are")
+    return sglang_options.sglang_settings(flags, environ, flags.state_dir)
+
+
 def act(flags: argparse.Namespace) -> NoReturn:
     """Runs the mesh until a signal."""
 
     async def serve(app: App) -> None:
+        servers = servers_from(flags, os.environ)
         settings = settings_from(flags, os.environ)
         if settings.nats_url:  # say so at once, not from the log of the first child that misses it
             await (await NatsBus.connect(settings.nats_url, name="up", cell=settings.cell)).close()
-        await _run(app, settings)
+        await _run(app, settings, servers)
 
     run(serve, name="up")
 
 
-async def _run(app: App, settings: MeshSettings) -> None:
+async def _run(app: App, settings: MeshSettings, servers: SglangSettings | None) -> None:
     out = Console()
-    out.print(f"Starting {settings.workers} x {settings.profile} with system [bold]{settings.system}[/bold] ...")
+    engine = settings.profile if servers is None else f"SGLang of {servers.model}"
+    out.print(f"Starting {settings.workers} x {engine} with system [bold]{settings.system}[/bold] ...")
+    processes: Plan | None = None
+    if servers is not None:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)  # the plugin's channels go there
+        processes = on_sglang(plan(settings), servers, ports_for(settings.workers))
+        out.print(f"A server takes from 20 s to minutes to start; it writes to {settings.state_dir / 'logs'}.")
     async with AsyncExitStack() as stack:
-        mesh = await app.stop_or(stack.enter_async_context(Mesh(settings)))
+        mesh = await app.stop_or(stack.enter_async_context(Mesh(settings, processes=processes)))
         if mesh is None:  # told to stop while starting
             return
         show(mesh, [model.id for model in await models(mesh.gateway_url)], out)

@@ -16,6 +16,8 @@ from saga.contract.messages import CostModel
 from saga.worker.events import EngineFacts, LoadSeen
 
 MIN_PAGE_TOKENS: Final = 16
+PROVEN_VERSION: Final = "0.5.23"  # tests/real_sglang; another may do, but nobody has tried
+OUR_POLICY: Final = "saga"  # of our plugin in SGLang
 POLL_TIMEOUT_S: Final = 2.0
 ASK_TIMEOUT_S: Final = 5.0
 
@@ -36,6 +38,10 @@ class _KvEventsBlock(msgspec.Struct):
     topic: str = ""
 
 
+class _PolicyConfig(msgspec.Struct):
+    file: str = ""
+
+
 class _Simulated(msgspec.Struct):
     speed: float = 1.0
     shrink: int = 1
@@ -50,7 +56,10 @@ class _ServerInfo(msgspec.Struct):
     max_running_requests: int | None = None
     served_model_name: str | None = None
     model_path: str | None = None
+    version: str = ""
     enable_session_radix_cache: bool = False
+    radix_eviction_policy: str = ""
+    radix_eviction_policy_config: msgspec.Raw = msgspec.Raw(b"null")  # each policy's own
     kv_events: _KvEventsBlock | None = None
     saga_engine: _Simulated | None = None  # not in SGLang
 
@@ -83,6 +92,8 @@ class EngineView(msgspec.Struct, frozen=True):
     replay_endpoint: str  # empty: none
     topic: str
     started_at: float  # wall time; 0: the engine does not say
+    version: str
+    retention_file: str  # where our plugin in the engine reads what tags are worth; empty: there is none
 
 
 class SglangHttp:
@@ -126,6 +137,8 @@ class SglangHttp:
             replay_endpoint=f"tcp://{host}:{replay}" if replay else "",
             topic=block.topic,
             started_at=simulated.started_at,
+            version=info.version,
+            retention_file=_retention_file(info),
         )
 
     async def load(self) -> LoadSeen:
@@ -177,6 +190,16 @@ class SglangHttp:
             raise EngineUnreachable(f"{self._url}: {error}") from error
         except aiohttp.ClientError as error:
             raise EngineSlow(f"{path}: {error}") from error
+
+
+def _retention_file(info: _ServerInfo) -> str:
+    """Of our plugin; empty under any other policy."""
+    if info.radix_eviction_policy != OUR_POLICY:
+        return ""
+    try:
+        return msgspec.json.decode(info.radix_eviction_policy_config, type=_PolicyConfig).file
+    except msgspec.MsgspecError:
+        return ""
 
 
 def _fit(url: str, info: _ServerInfo) -> _KvEventsBlock:

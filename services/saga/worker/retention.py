@@ -1,7 +1,8 @@
 """How long a session's tag stays open in the gap after a step: the choice behind a Protocol, by name.
 
-`tags` is the default: as long as the session is likely to come back. `lru` is the baseline that leaves the engine's own
-eviction order alone: no session is tagged at all. A policy may also say which of the open tags is worth more (`value`):
+`tags` is the default: as long as the session is likely to come back; `values` is the same and also says which tag is
+worth more, for an engine with our eviction plugin. `lru` is the baseline that leaves the engine's own eviction order
+alone: no session is tagged at all. A policy may say which of the open tags is worth more (`value`):
 the engine then evicts by value among sessions that are as much referenced as each other, before it looks at their age.
 Not the books of tags: `tags.py`.
 """
@@ -72,6 +73,31 @@ class Tags:
         return None
 
 
+class Values:
+    """As Tags; and worth the more, the likelier and the sooner the session comes back.
+
+    That is P(return) x cost to recompute, per token and second held. Cost and space both grow with the tokens: what is
+    left is the chance over the gap. Nothing forecast: worth nothing, so that age decides among such sessions.
+    """
+
+    tags = True
+    SHORTEST_GAP_S: Final = 0.1  # below it another gap does not matter
+
+    def __init__(self, default_s: float, cap_s: float) -> None:
+        """Both in engine-seconds."""
+        self._as_tags = Tags(default_s, cap_s)
+
+    def keep_s(self, forecast: Forecast | None, idle: Idle) -> Decision[float]:
+        """As RetentionPolicy."""
+        return self._as_tags.keep_s(forecast, idle)
+
+    def value(self, forecast: Forecast | None, idle: Idle) -> float | None:
+        """As RetentionPolicy, per engine-second."""
+        if idle.final or forecast is None or forecast.samples == 0:
+            return 0.0
+        return forecast.returns / max(self.SHORTEST_GAP_S, forecast.gap_p50_s * idle.speed)
+
+
 class Lru:
     """No tags: the engine's own order, the published baseline."""
 
@@ -89,7 +115,7 @@ class Lru:
         return None
 
 
-POLICIES: Final[dict[str, type[Tags] | type[Lru]]] = {"tags": Tags, "lru": Lru}
+POLICIES: Final[dict[str, type[Tags | Values | Lru]]] = {"tags": Tags, "values": Values, "lru": Lru}
 
 
 def policy_named(name: str, default_s: float, cap_s: float) -> RetentionPolicy:

@@ -7,6 +7,7 @@ order. Run by `python -m saga.worker`.
 import asyncio
 import contextlib
 import itertools
+import mmap
 import os
 from collections.abc import Coroutine
 from pathlib import Path
@@ -43,16 +44,19 @@ from saga.worker.events import (
     WorkerEffect,
     WorkerEvent,
 )
-from saga.worker.http_sglang import EngineSlow, EngineUnreachable, EngineView, SglangHttp
+from saga.worker.http_sglang import PROVEN_VERSION, EngineSlow, EngineUnreachable, EngineView, SglangHttp
 from saga.worker.journal import Journal
 from saga.worker.making import Making, make_core
+from saga.worker.pool_fit import misfit
 from saga.worker.presence import NEVER_S
+from saga.worker.retention_ring import RetentionRing
 from saga.worker.zmq_events import KvEventStream, Restarted
 
 RETRY_S: Final = 0.25  # between two tries to attach
 VIEW_EVERY_POLLS: Final = 10  # a restart so quick that no poll failed shows in what the engine says of itself
 PATIENCE_S: Final = 5.0  # before the log says that there is no engine
 LONGEST_NAP_S: Final = 60.0
+WATCH_POOL_S: Final = 2.5  # after attaching: by then every other worker has beaten twice
 STOP_S: Final = 5.0  # for requests to the engine that are under way at the end
 
 log = get_logger()
@@ -96,6 +100,31 @@ class JournalFile:
         self._file = self._path.open("ab", buffering=0)
 
 
+class RetentionChannel:
+    """Our end of the channel to SAGA's plugin in the engine. Without a plugin, what it is told goes nowhere."""
+
+    def __init__(self, path: str) -> None:
+        """`path`: where the engine says that the plugin reads; empty: it has none."""
+        self._ring: RetentionRing | None = None
+        if not path:
+            return
+        try:
+            with Path(path).open("r+b") as file:
+                self._ring = RetentionRing(memoryview(mmap.mmap(file.fileno(), 0)))
+        except (OSError, ValueError) as error:
+            log.warning("worker.no_retention_channel", file=path, error=str(error))
+
+    def set(self, effect: SetRetention) -> None:
+        """What a tag is worth."""
+        if self._ring is not None and not self._ring.set(effect.tag, effect.value):
+            log.warning("worker.retention_not_told", tag=effect.tag, value=effect.value)
+
+    def beat(self, now_s: float) -> None:
+        """What was said still holds; with 0 it holds no longer."""
+        if self._ring is not None:
+            self._ring.beat(now_s)
+
+
 class Agent:
     """One agent while it lives."""
 
@@ -109,6 +138,7 @@ class Agent:
         self._http = http
         self._clock = clock
         self._file = JournalFile(config.journal_path)
+        self._channel = RetentionChannel("")
         self._outbox: asyncio.Queue[Publish | None] = asyncio.Queue()
         self._calls: set[asyncio.Task[None]] = set()
         self._wake_s = NEVER_S
@@ -148,8 +178,13 @@ class Agent:
             )
         ]
         await self._bus.barrier()
-        await self._app.stop_or(self._follow_engine())
+        refusal: StartError | None = None
+        try:
+            await self._app.stop_or(self._follow_engine())
+        except StartError as error:
+            refusal = error  # goodbye first: the mesh may count on this worker already
         self.feed(Leave())
+        self._channel.beat(0.0)
         for subscription in subscriptions:
             await subscription.drain()
         if self._calls:
@@ -157,6 +192,8 @@ class Agent:
         self._outbox.put_nowait(None)
         await sending
         self._file.close()
+        if refusal is not None:
+            raise refusal
 
     def feed(self, event: WorkerEvent) -> None:
         """An event into the core, its effects out."""
@@ -178,7 +215,10 @@ class Agent:
                 view = await self._find_engine()
                 self._epoch = max(self._epoch + 1, int(self._clock.wall_s() * 1000))
                 stream = KvEventStream(context, view.events_endpoint, view.replay_endpoint, view.topic)
+                self._channel = RetentionChannel(view.retention_file)
                 self.feed(Attached(view.facts, self._epoch))
+                if view.version != PROVEN_VERSION:
+                    log.warning("worker.unproven_version", version=view.version or "unknown", proven=PROVEN_VERSION)
                 if self._config.retention != "lru" and not view.facts.session_tags:
                     log.warning("worker.no_session_tags", hint="start the engine with --enable-session-radix-cache")
                 if not view.replay_endpoint:
@@ -201,7 +241,8 @@ class Agent:
 
     async def _until_gone(self, view: EngineView, stream: KvEventStream) -> None:
         """Events and polls until the engine's process is gone or another."""
-        watching = [asyncio.create_task(self._poll(view)), asyncio.create_task(self._consume(stream))]
+        watched = (self._poll(view), self._consume(stream), self._watch_pool())
+        watching = [asyncio.create_task(each) for each in watched]
         listening = asyncio.create_task(self._listen(stream))
         try:
             done, _ = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
@@ -220,6 +261,24 @@ class Agent:
             if isinstance(event, KvEventsLost):
                 EVENTS_LOST.inc()
             self.feed(event)
+
+    async def _watch_pool(self) -> None:
+        """Never returns. Raises StartError when another worker, which was there first, shows that this one is unfit."""
+        found = asyncio.get_running_loop().create_future()
+
+        def hear(incoming: Incoming) -> None:
+            hello = self.state.hello
+            if hello is not None and not found.done() and (unfit := misfit(hello, incoming.message)):
+                found.set_result(unfit)
+
+        if self._bus.connected:
+            others = await self._bus.subscribe(self._subjects.worker_presence(), hear)
+            try:
+                with contextlib.suppress(TimeoutError):
+                    raise StartError(await asyncio.wait_for(found, WATCH_POOL_S))
+            finally:
+                await others.drain()
+        await asyncio.Event().wait()
 
     async def _listen(self, stream: KvEventStream) -> None:
         """A broken connection of events is the first that is heard of an engine's death."""
@@ -252,6 +311,7 @@ class Agent:
                 await asyncio.wait_for(self._look.wait(), self._config.poll_s)
 
     def _measure(self) -> None:
+        self._channel.beat(self._clock.monotonic_s())
         OPEN_TAGS.set(len(self.state.tags))
         LEASES.set(len(self.state.leases))
         PAGES.set(self.state.feed.pages)
@@ -276,7 +336,7 @@ class Agent:
                 case CheckEngine():
                     self._look.set()
                 case SetRetention():
-                    pass  # an engine without our eviction plugin goes by age alone
+                    self._channel.set(effect)
                 case Log(event, facts):
                     log.info(event, worker=self._worker_id, **facts)
                 case _:

@@ -2,12 +2,14 @@
 
 from random import Random
 
+import msgspec
+
 from saga.contract.ids import GatewayId, LeaseId, PoolId, RootId, SessionId, SessionTag, StepId, TenantId, WorkerId
 from saga.contract.messages import Forecast, LeaseTaken, PagesStored, StepFinished
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Decision, Received
 from saga.worker.events import Attached, EngineFacts, KvEvents, SetRetention
-from saga.worker.retention import Idle, Lru, RetentionPolicy, Tags
+from saga.worker.retention import Idle, Lru, RetentionPolicy, Tags, Values, policy_named
 from saga.worker.state import WorkerState
 
 FACTS = EngineFacts(model="m", page_tokens=16, kv_tokens=160, context_tokens=100, max_running=4, session_tags=True)
@@ -96,3 +98,19 @@ def test_times_set_in_engine_seconds_shrink_with_a_faster_engine():
     assert tags.keep_s(None, Idle(speed=10.0)).choice == 6.0
     assert tags.keep_s(FORECAST, Idle()).choice == 3.0
     assert tags.keep_s(FORECAST, Idle(final=True)).choice == 0.0
+
+
+def test_values_keep_as_tags_do_and_prefer_who_returns_sooner_and_likelier():
+    values, tags = Values(default_s=60.0, cap_s=300.0), Tags(default_s=60.0, cap_s=300.0)
+    idle = Idle(ended_s=1.0)
+    soon = msgspec.structs.replace(FORECAST, gap_p50_s=0.5)
+    unlikely = msgspec.structs.replace(FORECAST, returns=0.1)
+
+    assert values.keep_s(FORECAST, idle) == tags.keep_s(FORECAST, idle)
+    assert values.value(soon, idle) > values.value(FORECAST, idle) > values.value(unlikely, idle) > 0.0
+    assert values.value(FORECAST, Idle(speed=10.0)) == values.value(FORECAST, idle) / 10.0
+    assert values.value(None, idle) == values.value(FORECAST, Idle(final=True)) == 0.0
+
+
+def test_the_policy_values_is_there_by_name():
+    assert isinstance(policy_named("values", 60.0, 300.0), Values)

@@ -31,12 +31,19 @@ DETAILS: tuple[Column, ...] = (
     ("useful KV %", lambda r: _percent(r.useful_kv_share), ".0f"),
     ("tasks/min", lambda r: r.tasks_per_min, ".2f"),
     ("TTFT P99 s", lambda r: r.ttft_s.p99, ",.0f"),
+    ("service gap s", lambda r: r.service_gap_s, ",.0f"),
 )
+
+
+HEAD = """# Evaluation: tables
+
+Written by `make bench-report`, all of it; what stands behind the numbers is in [evaluation.md](evaluation.md).
+"""
 
 
 def markdown(report: Report) -> str:
     """All tables: an overview for each workload and host tier, then the details of each place in it."""
-    parts = []
+    parts = [HEAD]
     groups: dict[tuple[str, str, str], dict[Condition, Systems]] = {}
     for condition, systems in by_condition(report.runs).items():
         groups.setdefault((condition.workload, condition.cluster, condition.host_tier), {})[condition] = systems
@@ -93,11 +100,12 @@ def _ratio(ratio: Ratio | None) -> str:
 
 
 def _details(systems: Systems) -> str:
-    rows = [["system", *(name for name, _, _ in DETAILS)]]
+    columns = [column for column in DETAILS if any(column[1](r) is not None for runs in systems.values() for r in runs)]
+    rows = [["system", *(name for name, _, _ in columns)]]
     for system, runs in sorted(systems.items(), key=lambda item: (stable_tct_s(item[1]) is None, _mean_s(item[1]))):
-        values = [over_seeds(runs, pick) for _, pick, _ in DETAILS]
+        values = [over_seeds(runs, pick) for _, pick, _ in columns]
         rows.append(
-            [system, *("-" if v is None else format(v, s) for v, (_, _, s) in zip(values, DETAILS, strict=True))]
+            [system, *("-" if v is None else format(v, s) for v, (_, _, s) in zip(values, columns, strict=True))]
         )
     return _table(rows)
 
