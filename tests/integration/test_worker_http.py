@@ -123,3 +123,19 @@ async def unused_port():
     server.close()
     await server.wait_closed()
     return port
+
+
+@pytest.mark.parametrize(
+    ("policy", "config", "file"),
+    [
+        ("saga", {"file": "/dev/shm/saga-1"}, "/dev/shm/saga-1"),
+        ("saga", None, ""),
+        ("slru", {"file": "/dev/shm/saga-1", "protected_threshold": 3}, ""),
+        ("lru", None, ""),
+    ],
+)
+async def test_the_plugin_says_where_it_reads_values(policy, config, file, engine, http):
+    engine[1]["/server_info"] = REAL | {"radix_eviction_policy": policy, "radix_eviction_policy_config": config}
+    view = await http.view()
+    assert view.retention_file == file
+    assert view.version == "0.5.23"

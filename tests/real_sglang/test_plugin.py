@@ -2,25 +2,32 @@
 
 import asyncio
 import mmap
-import os
-import sys
 import time
+from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
-from engine_twin import Branching
+from engine_twin import Branching, token_bytes
+from kv_tape import REMOVE, KvTape, pages_in
 from sglang_plugin import installed_in
 from sglang_server import SglangServer, settings
+from worker_listener import agent, finished, step_of, taken
 
-from saga.cli.sglang import PLUGIN_POLICY, ports_for
-from saga.contract.ids import SessionTag
-from saga.worker.http_sglang import SglangHttp
+from saga.cli.sglang import ports_for
+from saga.contract.ids import RootId, SessionId, SessionTag, WorkerId
+from saga.contract.messages import Forecast
+from saga.contract.subjects import Subjects
+from saga.kv.pages import hash_pages
+from saga.runtime.bus_nats import NatsBus
+from saga.runtime.nats_server import NatsServer
+from saga.worker.http_sglang import PROVEN_VERSION, SglangHttp
 from saga.worker.retention_ring import RetentionRing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 module_fixture = pytest_asyncio.fixture(scope="module", loop_scope="module")
 PAGE_TOKENS = 16
-PREFIX_TOKENS = 1_280  # three of them fit into the pool of 4,096 tokens, a fourth does not
+TALK_TOKENS = 1_280  # three of them fit into the pool of 4,096 tokens; each one more needs the room of one
 
 
 @module_fixture
@@ -32,98 +39,157 @@ async def server(tmp_path_factory):
 
 
 @module_fixture
-async def channel(server):
-    """The file that the server made, as its agent finds and opens it."""
-    info = await server.get("/server_info")
-    assert info["radix_eviction_policy"] == PLUGIN_POLICY
-    path = info["radix_eviction_policy_config"]["file"]
-    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:  # noqa: ASYNC230, PTH123 - small
-        with memoryview(memory) as view:
-            ring = RetentionRing(view)
-            yield ring
-            ring.beat(0.0)
-            del ring._buffer
-
-
-class Talk:
-    """A session whose prefix may be evicted."""
-
-    def __init__(self, server, seed: int) -> None:
-        self.tag = SessionTag(f"talk-{seed}")
-        self._server = server
-        self._ids = Branching(seed, tags=False).tokens(PREFIX_TOKENS, PREFIX_TOKENS)
-
-    async def say(self) -> int:
-        """How many tokens of it were still cached."""
-        answer = await self._server.generate(self._ids, 1, session_id=self.tag)
-        return answer["meta_info"]["cached_tokens"]
-
-
-async def three_talks_and_pressure(server, ring, values, seed, *, beat) -> list[bool]:
-    """Three sessions one after the other, worth `values`, then a fourth that needs the room of one: who is left."""
-    await server.flush()
-    talks = [Talk(server, seed + number) for number in range(3)]
-    for talk, value in zip(talks, values, strict=True):
-        await talk.say()
-        if value is not None:
-            ring.set(talk.tag, value)
-    ring.beat(time.monotonic() if beat else 0.0)
-    await asyncio.sleep(0.05)
-    await Talk(server, seed + 9).say()
-    # Asking changes who is there: the most recent first, so that what is prefilled anew displaces the asked ones last.
-    left = []
-    for talk in talks:
-        status, tree = await cached_now(server, talk)
-        assert status == 200
-        left.append(tree >= PREFIX_TOKENS - 2 * PAGE_TOKENS)
-    return left
-
-
-async def cached_now(server, talk) -> tuple[int, int]:
-    """How much of a talk is cached, asked so that nothing is stored: one token more than nothing must be computed."""
-    ids = talk._ids[: PREFIX_TOKENS - PAGE_TOKENS + 1]
-    sampling = {"max_new_tokens": 1, "ignore_eos": True, "temperature": 0.0}
-    status, said = await server.post("/generate", {"input_ids": ids, "sampling_params": sampling})
-    return status, said["meta_info"]["cached_tokens"]
-
-
-async def test_a_valued_prefix_outlives_a_more_recently_used_one(server, channel):
-    left = await three_talks_and_pressure(server, channel, (5.0, 1.0, 3.0), 100, beat=True)
-
-    assert left == [True, False, True], "the oldest and dearest stays, the least valued goes"
-
-
-async def test_equal_or_unsaid_values_leave_lru(server, channel):
-    assert await three_talks_and_pressure(server, channel, (2.0, 2.0, 2.0), 200, beat=True) == [False, True, True]
-    assert await three_talks_and_pressure(server, channel, (None, None, None), 300, beat=True) == [False, True, True]
-
-
-async def test_values_of_an_agent_that_is_gone_do_not_count(server, channel):
-    assert await three_talks_and_pressure(server, channel, (5.0, 1.0, 3.0), 400, beat=False) == [False, True, True]
-
-
-async def test_a_closed_tag_goes_before_any_value(server, channel):
-    await server.flush()
-    dear, cheap = Talk(server, 500), Talk(server, 501)
-    for talk, value in ((dear, 9.0), (cheap, 0.5)):
-        await talk.say()
-        channel.set(talk.tag, value)
-    channel.beat(time.monotonic())
-    status, _ = await server.post("/close_session", {"session_id": dear.tag})
-    assert status == 200
-    await Talk(server, 502).say()
-    await Talk(server, 503).say()
-
-    assert (await cached_now(server, cheap))[1] > 0
-    assert (await cached_now(server, dear))[1] == 0
-
-
-async def test_the_agent_finds_the_channel_in_what_the_server_says(server):
-    import aiohttp  # noqa: PLC0415 - for this alone
-
+async def view(server):
+    """What the agent learns of the server."""
     async with aiohttp.ClientSession() as session:
-        view = await SglangHttp(session, server.url).view()
-    assert view.retention_file.endswith(f"retention-{server.ports.http}")
-    assert view.version == "0.5.23"
-    assert sys.platform == "linux"
-    assert os.stat(view.retention_file).st_size > 0  # noqa: ASYNC240, PTH116 - small
+        return await SglangHttp(session, server.url).view()
+
+
+@module_fixture
+async def ring(view):
+    """The channel that the server made, opened as its agent does."""
+    with Path(view.retention_file).open("r+b") as file:  # noqa: ASYNC230 - a small one
+        return RetentionRing(memoryview(mmap.mmap(file.fileno(), 0)))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tape(server):
+    async with KvTape(f"tcp://127.0.0.1:{server.ports.events}") as tape:
+        await tape.joined(server.flush)
+        yield tape
+
+
+class Talks:
+    """Sessions of one long prompt each, and the order in which the server forgets them."""
+
+    def __init__(self, server, tape, seed: int) -> None:
+        self._server = server
+        self._tape = tape
+        self._family = Branching(seed, tags=False)
+        self._name_of_page: dict[bytes, str] = {}
+        self.tags: dict[str, SessionTag] = {}
+        self._seed = seed
+
+    async def say(self, *names: str) -> None:
+        """One prompt of its own for each."""
+        for name in names:
+            ids = self._family.tokens(TALK_TOKENS, TALK_TOKENS)
+            self.tags[name] = SessionTag(f"{name}-{self._seed}")
+            for page in pages_in(hash_pages(token_bytes(ids), PAGE_TOKENS)):
+                self._name_of_page[page] = name
+            await self._server.generate(ids, 1, session_id=self.tags[name])
+
+    async def forgotten(self) -> list[str]:
+        """So far, in order."""
+        await self._tape.settle()
+        return list(dict.fromkeys(self._name_of_page[page] for what, page, *_ in self._tape.lines if what == REMOVE))
+
+
+async def value(ring: RetentionRing, talks: Talks, *, beat: bool = True, **values: float) -> None:
+    """As a live agent, or one that said its word and died, would say it."""
+    for name, worth in values.items():
+        assert ring.set(talks.tags[name], worth)
+    ring.beat(time.monotonic() if beat else 0.0)
+    await asyncio.sleep(0.05)  # the policy looks at the channel every 5 ms
+
+
+async def test_the_agent_learns_of_the_plugin(server, view):
+    assert Path(view.retention_file).name == f"retention-{server.ports.http}"
+    assert view.version == PROVEN_VERSION
+
+
+async def test_a_valued_prefix_outlives_a_more_recently_used_one(server, ring, tape):
+    talks = Talks(server, tape, 100)
+    await talks.say("oldest", "middle", "youngest")
+    await value(ring, talks, oldest=5.0, middle=3.0, youngest=1.0)
+
+    await talks.say("next")
+    assert await talks.forgotten() == ["youngest"]
+
+    await value(ring, talks, next=9.0)
+    await talks.say("after")
+    assert await talks.forgotten() == ["youngest", "middle"]
+
+
+async def test_equal_and_unsaid_values_leave_lru(server, ring, tape):
+    talks = Talks(server, tape, 200)
+    await talks.say("a", "b", "c")
+    await value(ring, talks, a=2.0, b=2.0, c=2.0)
+    await talks.say("d")
+    await value(ring, talks, d=2.0)
+    await talks.say("e")
+    assert await talks.forgotten() == ["a", "b"]
+
+
+async def test_values_of_an_agent_that_is_gone_do_not_count(server, ring, tape):
+    talks = Talks(server, tape, 300)
+    await talks.say("a", "b", "c")
+    await value(ring, talks, beat=False, a=5.0, b=3.0, c=1.0)
+
+    await talks.say("d", "e")
+
+    assert await talks.forgotten() == ["a", "b"]
+
+
+async def test_a_closed_tag_goes_before_any_value(server, ring, tape):
+    talks = Talks(server, tape, 400)
+    await talks.say("a", "closed", "c")
+    await value(ring, talks, a=0.1, closed=9.0, c=0.2)
+    status, _ = await server.post("/close_session", {"session_id": talks.tags["closed"]})
+    assert status == 200
+
+    await talks.say("d")
+
+    assert await talks.forgotten() == ["closed"]
+
+
+def foretold(name: str, worker: WorkerId, gap_s: float) -> Forecast:
+    """What graph says of the gap after a step."""
+    return Forecast(
+        root=RootId("r"),
+        session=SessionId(f"session-{name}"),
+        step_id=step_of(name),
+        worker_id=worker,
+        returns=0.9,
+        gap_p50_s=gap_s,
+        gap_p90_s=2 * gap_s,
+        gap_p95_s=60.0,
+        gap_p99_s=60.0,
+        new_tokens=10.0,
+        remaining_steps=3.0,
+        remaining_engine_s=1.0,
+        samples=10,
+    )
+
+
+async def test_a_forecast_decides_who_is_evicted_through_the_agent(server, tape, tmp_path, until):
+    """From graph's word over NATS to the scheduler: who is to return soon outlives who was here last."""
+    worker, subjects = WorkerId("values"), Subjects("main")
+    talks = Talks(server, tape, 500)
+    nats = NatsServer(tmp_path / "nats")
+    await nats.start()
+    child = agent(worker, server.url, nats.url, tmp_path, retention="values")
+    await child.start()
+    supervision = asyncio.create_task(child.supervise())
+    bus = await NatsBus.connect(nats.url, name="test", cell="main")
+    beats = []
+    await bus.subscribe(subjects.worker_presence(), lambda incoming: beats.append(incoming.message))
+    await until(lambda: beats, 60)
+    await talks.say("a", "b", "c")
+
+    for name, gap_s in (("a", 0.5), ("b", 5.0), ("c", 50.0)):
+        await bus.publish(subjects.lease(worker), taken(name, worker, talks.tags[name]))
+        await bus.publish(subjects.step_finished(worker), finished(name, worker))
+        await bus.publish(subjects.forecast(worker), foretold(name, worker, gap_s))
+    await bus.barrier()
+    await until(lambda: any(getattr(beat, "open_session_tags", 0) == 3 for beat in beats))
+
+    await talks.say("d")
+    await talks.say("e")
+    forgotten = await talks.forgotten()
+    await bus.close()
+    await child.stop()
+    await supervision
+    await nats.stop()
+    # d and e were never forecast: worth nothing, d goes before e comes to the valued ones.
+    assert forgotten == ["c", "d"]

@@ -103,22 +103,21 @@ class RadixTree:
 
     def peek(self, hashes: bytes, max_pages: int) -> tuple[int, int]:
         """(pages on the device, pages in either tier) of the longest prefix; marks it as used but splits nothing."""
-        self._uses += 1
-        node = self.root
+        self._uses = uses = self._uses + 1
+        child = self.root.children.get(hashes[:HASH_BYTES])
+        if child is None:
+            return 0, 0
         offset = device = 0
         end = min(len(hashes), max_pages * HASH_BYTES)
-        while offset < end:
-            child = node.children.get(hashes[offset : offset + HASH_BYTES])
-            if child is None:
-                break
+        while child is not None and offset < end:
             common = _common_bytes(child.hashes, hashes, offset, end)
-            child.used_at = self._uses
+            child.used_at = uses
             offset += common
             if child.device:
                 device = offset
             if common < len(child.hashes):
                 break
-            node = child
+            child = child.children.get(hashes[offset : offset + HASH_BYTES])
         return device // HASH_BYTES, offset // HASH_BYTES
 
     def insert(self, node: Node, hashes: bytes) -> Inserted:

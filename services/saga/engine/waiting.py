@@ -39,6 +39,8 @@ class WaitingQueue:
         self._added = 0
         self._order: list[EngineRequest] = []
         """With lpm: last scheduled order, next one last."""
+        self._keys: dict[str, tuple[bytes, int, bytes]] = {}
+        """With lpm: what waiting requests are compared by."""
         self._order_of: tuple[int, int, int] | None = None
         """Which tree changes and queue the order is of; None: it must be made anew."""
 
@@ -58,21 +60,28 @@ class WaitingQueue:
     def _longest_prefix_first(self, tree: RadixTree) -> list[EngineRequest]:
         seen: set[bytes] = set()
         ranked = []
+        in_batch_pages = IN_BATCH_CHECK_TOKENS // self._page_tokens
         for _, _, request in self._entries:
-            hashes = request.output.page_hashes(request.fill_tokens)
-            most = (request.fill_tokens - 1) // self._page_tokens
-            device, either = tree.peek(hashes, most)
+            hashes, most_pages, prefix = self._keys[request.rid]
+            device, either = tree.peek(hashes, most_pages)
             rank = -either
-            pages = request.fill_tokens // self._page_tokens
-            if device * self._page_tokens <= IN_BATCH_CHECK_TOKENS and self._in_batch_pages <= pages:
-                at = self._in_batch_pages * HASH_BYTES
-                prefix = hashes[at - HASH_BYTES : at]  # hashes chain: one says all before it
+            if prefix and device <= in_batch_pages:
                 if prefix in seen:
                     rank = 1
                 seen.add(prefix)
             ranked.append((rank, request))
-        ranked.sort(key=lambda entry: entry[0])
+        ranked.sort(key=_rank_of)
         return [request for _, request in reversed(ranked)]
+
+    def _key(self, request: EngineRequest) -> tuple[bytes, int, bytes]:
+        """(page hashes, pages that may be cached, hash by which it is compared with others): fixed while it waits."""
+        fill_tokens = request.fill_tokens
+        hashes = request.output.page_hashes(fill_tokens)
+        prefix = b""
+        if self._in_batch_pages <= fill_tokens // self._page_tokens:
+            at = self._in_batch_pages * HASH_BYTES
+            prefix = hashes[at - HASH_BYTES : at]  # hashes chain: one says all before it
+        return hashes, (fill_tokens - 1) // self._page_tokens, prefix
 
     def add(self, request: EngineRequest) -> None:
         """Queue a request behind those that come before it."""
@@ -82,6 +91,7 @@ class WaitingQueue:
         bisect.insort(self._entries, ((priority, output), self._added, request))
         if self._by_prefix:
             self._order.insert(0, request)
+            self._keys[request.rid] = self._key(request)
 
     def head(self) -> EngineRequest | None:
         """The next one to try."""
@@ -102,9 +112,14 @@ class WaitingQueue:
         self._entries = [entry for entry in self._entries if entry[2] is not request]
         if self._by_prefix:
             self._order.remove(request)
+            del self._keys[request.rid]
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[EngineRequest]:
         return (entry[2] for entry in self._entries)
+
+
+def _rank_of(ranked: tuple[int, EngineRequest]) -> int:
+    return ranked[0]
