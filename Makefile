@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 UP_ARGS ?=
 JOBS ?= 2
-CODE := shared services loadgen tests bench
+CODE := shared services loadgen tests bench plugins
 
 .PHONY: help demo test check up sglang-cpu test-sglang bench bench-quick bench-paper bench-ablation bench-report format clean
 .DEFAULT_GOAL := help

@@ -172,7 +172,7 @@ async def measure(variant: str, leaves: int, requests: int, seed: int) -> Cost:
         async with running(settings, at, folder) as child, aiohttp.ClientSession() as http:
             load = Load(http, at.url, seed)
             if settings.retention_dir is not None:
-                with (folder / f"retention-{at.http}").open("r+b") as file:
+                with (folder / "retention-0").open("r+b") as file:
                     load.ring = RetentionRing(memoryview(mmap.mmap(file.fileno(), 0)))
             assert child.pid is not None
             scheduler = scheduler_below(child.pid)

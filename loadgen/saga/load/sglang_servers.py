@@ -104,8 +104,8 @@ class SglangServers:
             try:
                 async with asyncio.timeout(READY_WITHIN_S):
                     while not await healthy(at):
-                        if child.exits:
-                            raise StartError(f"{child.spec.name} died: {child.last_words()}{self._kept(child)}")
+                        for dead in (each for each in self._children if each.exits):
+                            raise StartError(f"{dead.spec.name} died: {dead.last_words()}{self._kept(dead)}")
                         await asyncio.sleep(POLL_S)
             except TimeoutError as error:
                 raise StartError(f"{child.spec.name} does not serve after {READY_WITHIN_S:g} s") from error

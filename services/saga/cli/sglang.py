@@ -94,7 +94,7 @@ def flags(settings: SglangSettings, ports: SglangPorts, number: int = 0) -> list
         }
         made += ["--kv-events-config", msgspec.json.encode(events).decode()]
     if settings.retention_dir is not None:
-        channel = {"file": str(settings.retention_dir.absolute() / f"retention-{ports.http}")}
+        channel = {"file": str(settings.retention_dir.absolute() / f"retention-{number}")}
         config = msgspec.json.encode(channel).decode()
         made += ["--radix-eviction-policy", PLUGIN_POLICY, "--radix-eviction-policy-config", config]
     if settings.gpus_each and number:

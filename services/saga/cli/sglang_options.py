@@ -77,6 +77,10 @@ def sglang_settings(flags: argparse.Namespace, environ: Mapping[str, str], chann
         raise StartError(f"--kv-tokens must be above 0, not {flags.kv_tokens}")
     extra = tuple(shlex.split(flags.sglang_args))
     _check_model(flags.model, extra)
+    if flags.sglang_plugin and _shards(extra) > 1:
+        raise StartError(
+            "--sglang-plugin is for servers without tensor or pipeline parallelism: ranks must evict the same"
+        )
     python = Path(flags.sglang_python or environ.get(PYTHON_VARIABLE) or sys.executable)
     installed = ask(python)
     check(python, installed, plugin=flags.sglang_plugin)
@@ -90,7 +94,7 @@ def sglang_settings(flags: argparse.Namespace, environ: Mapping[str, str], chann
         page_tokens=flags.page_tokens or SglangSettings(model="").page_tokens,
         kv_tokens=flags.kv_tokens,
         retention_dir=channels if flags.sglang_plugin else None,
-        gpus_each=0 if cpu else _gpus_each(extra),
+        gpus_each=0 if cpu or _chosen(extra) else _shards(extra),
         extra=extra,
     )
 
@@ -139,10 +143,13 @@ def _check_model(model: str, extra: tuple[str, ...]) -> None:
         raise StartError(f"--model {model}: no such folder")
 
 
-def _gpus_each(extra: tuple[str, ...]) -> int:
-    """GPUs of one server, by its tensor and pipeline parallelism; 0 when the caller chose GPUs itself."""
-    if any(flag.split("=")[0] == "--base-gpu-id" for flag in extra):
-        return 0
+def _chosen(extra: tuple[str, ...]) -> bool:
+    """Whether the caller chose GPUs."""
+    return any(flag.split("=")[0] == "--base-gpu-id" for flag in extra)
+
+
+def _shards(extra: tuple[str, ...]) -> int:
+    """GPUs of one server, by its tensor and pipeline parallelism."""
     gpus = 1
     words = [word for flag in extra for word in flag.split("=", 1)]
     for flag, size in itertools.pairwise(words):

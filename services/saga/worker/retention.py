@@ -77,7 +77,7 @@ class Values:
     """As Tags; and worth the more, the likelier and the sooner the session comes back.
 
     That is P(return) x cost to recompute, per token and second held. Cost and space both grow with the tokens: what is
-    left is the chance over the gap. Nothing forecast: worth nothing, so that age decides among such sessions.
+    left is the chance over the gap. A class that nobody knows yet counts as one that returns after the default time.
     """
 
     tags = True
@@ -85,6 +85,7 @@ class Values:
 
     def __init__(self, default_s: float, cap_s: float) -> None:
         """Both in engine-seconds."""
+        self._default_s = default_s
         self._as_tags = Tags(default_s, cap_s)
 
     def keep_s(self, forecast: Forecast | None, idle: Idle) -> Decision[float]:
@@ -92,9 +93,11 @@ class Values:
         return self._as_tags.keep_s(forecast, idle)
 
     def value(self, forecast: Forecast | None, idle: Idle) -> float | None:
-        """As RetentionPolicy, per engine-second."""
-        if idle.final or forecast is None or forecast.samples == 0:
-            return 0.0
+        """As RetentionPolicy, per engine-second. Until the forecast of this gap comes, that of the last one holds."""
+        if forecast is None:
+            return None
+        if forecast.samples == 0:
+            return 1.0 / self._default_s
         return forecast.returns / max(self.SHORTEST_GAP_S, forecast.gap_p50_s * idle.speed)
 
 

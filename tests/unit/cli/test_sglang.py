@@ -5,7 +5,8 @@ from pathlib import Path
 from random import Random
 
 from saga.cli.plan import MeshSettings, plan
-from saga.cli.sglang import SglangSettings, flags, on_sglang, ports_for, server
+from saga.cli.sglang import PROVEN_VERSION, SglangSettings, beside, flags, on_sglang, ports_for, server
+from saga.worker.http_sglang import PROVEN_VERSION as worker_proves  # noqa: N811 - to tell them apart
 
 MODEL = "some/model"
 
@@ -75,3 +76,24 @@ def test_a_mesh_on_real_servers_differs_only_in_its_engines():
         spec for spec in simulated.specs if spec.name.startswith(("gateway", "graph", "admission", "placement"))
     ]
     assert len({number for at in ports for number in (at.http, at.events, at.replay)}) == 6
+
+
+def test_a_mesh_beside_servers_of_others_starts_none():
+    simulated = plan(MeshSettings(workers=2), Random(6))
+
+    attached = beside(simulated, ["http://h:1", "http://h:2"])
+
+    names = [spec.name for spec in attached.specs]
+    assert names == [spec.name for spec in simulated.specs if not spec.name.startswith("engine-")]
+    by_name = {spec.name: spec for spec in attached.specs}
+    assert by_name["worker-1"].env["SAGA_WORKER_ENGINE_URL"] == "http://h:2"
+    assert by_name["worker-1"].env["SAGA_WORKER_ID"] == "w1"
+    assert attached.engine_urls == ("http://h:1", "http://h:2")
+
+
+def test_all_that_names_the_proven_release_names_the_same():
+    root = Path(__file__).parents[3]
+    pinned = (root / "tests" / "real_sglang" / "environment" / "requirements.txt").read_text().split()
+
+    assert worker_proves == PROVEN_VERSION
+    assert f"sglang=={PROVEN_VERSION}" in pinned

@@ -126,12 +126,18 @@ def test_the_plugin_must_be_there_and_brings_its_policy_and_values(model, instal
     installed(plugin=True)
     argv = ("--model", str(model), "--sglang-plugin", "--state-dir", str(tmp_path))
 
-    command = flags(servers(*argv), at := ports_for(1)[0])
+    command = flags(servers(*argv), ports_for(1)[0])
 
     assert command[command.index("--radix-eviction-policy") + 1] == "saga"
-    assert f"{tmp_path}/retention-{at.http}" in command[command.index("--radix-eviction-policy-config") + 1]
+    assert f"{tmp_path}/retention-0" in command[command.index("--radix-eviction-policy-config") + 1]
     assert up.settings_from(given(*argv), {}).retention_policy == "values"
     assert up.settings_from(given(*argv, "--retention-policy", "tags"), {}).retention_policy == "tags"
+
+
+@pytest.mark.parametrize("sharded", ["--tp 2", "--pp-size=2", "--tensor-parallel-size 8"])
+def test_the_plugin_is_refused_where_ranks_must_agree(model, sharded):
+    with pytest.raises(StartError, match="without tensor or pipeline parallelism"):
+        servers("--model", str(model), "--sglang-plugin", f"--sglang-args={sharded}")
 
 
 def test_without_the_plugin_it_is_not_asked_for_in_vain(model, installed):

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from saga.cli import sglang_options
+from saga.cli.sglang import PROVEN_VERSION
+from saga.contract.errors import StartError
 from saga.load.cli import _parser, main, settings_from
 from saga.load.settings import DEMO, SYNTHETIC_DEMO_SPEED, BenchSettings
 
@@ -102,3 +105,24 @@ def test_a_start_that_cannot_be_is_one_line_and_code_2(argv, said, capsys):
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("other", [["--demo"], ["--speed", "2"], ["--profile", "p"], ["--gateway", "http://g"]])
+def test_what_only_simulated_engines_have_does_not_go_with_real_ones(other):
+    with pytest.raises(StartError, match=f"{other[0]} does not go with --engine sglang"):
+        settings("--engine", "sglang", "--model", "x/y", *other)
+
+
+def test_flags_of_real_servers_need_real_servers():
+    with pytest.raises(StartError, match="--kv-tokens is for real servers: add --engine sglang"):
+        settings("--kv-tokens", "100")
+
+
+def test_real_servers_get_small_pages_when_shrunk(monkeypatch):
+    monkeypatch.setattr(sglang_options, "ask", lambda _: sglang_options.Installed(PROVEN_VERSION, []))
+    real = ("--engine", "sglang", "--model", "x/y")
+
+    assert settings(*real).sglang.page_tokens == 64
+    assert settings(*real, "--shrink", "16").sglang.page_tokens == 16
+    assert settings(*real, "--shrink", "16", "--page-tokens", "32").sglang.page_tokens == 32
+    assert settings().sglang is None

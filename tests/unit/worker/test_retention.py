@@ -109,7 +109,8 @@ def test_values_keep_as_tags_do_and_prefer_who_returns_sooner_and_likelier():
     assert values.keep_s(FORECAST, idle) == tags.keep_s(FORECAST, idle)
     assert values.value(soon, idle) > values.value(FORECAST, idle) > values.value(unlikely, idle) > 0.0
     assert values.value(FORECAST, Idle(speed=10.0)) == values.value(FORECAST, idle) / 10.0
-    assert values.value(None, idle) == values.value(FORECAST, Idle(final=True)) == 0.0
+    assert values.value(None, idle) is None, "until the forecast comes, what was said of the last gap holds"
+    assert values.value(msgspec.structs.replace(FORECAST, samples=0), idle) == 1.0 / 60.0
 
 
 def test_the_policy_values_is_there_by_name():
