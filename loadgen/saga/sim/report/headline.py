@@ -19,6 +19,7 @@ from saga.sim.report.compare import (
 )
 from saga.sim.report.markup import Html, join, row, table, tag
 
+SAME = 0.005  # a ratio that shows as 1.00 is no difference, however narrow its interval
 NONE: Final = "\N{EN DASH}"
 Pick = Callable[[Run], float | None]
 
@@ -135,7 +136,7 @@ def ratio_cell(ratio: Ratio | None, *, verdict: bool = False) -> Html:
         interval = "one seed"
     else:
         interval = f"[{ratio.ci95[0]:.2f}, {_short(ratio.ci95[1])}]"
-        kind = "faster" if ratio.ci95[0] > 1.0 else "slower" if ratio.ci95[1] < 1.0 else ""
+        kind = "faster" if ratio.ci95[0] > 1.0 + SAME else "slower" if ratio.ci95[1] < 1.0 - SAME else ""
     value = tag("b", f"{ratio.tct_ratio:.2f}", class_=kind) if verdict and kind else tag("b", f"{ratio.tct_ratio:.2f}")
     return join(value, tag("span", f" {interval}", class_="interval"))
 
