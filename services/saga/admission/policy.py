@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from saga.admission.needs import NO_GROWTH, Tokens, plus
+from saga.admission.needs import NO_GROWTH, Tokens, minus, plus
 from saga.admission.records import Workflow
 from saga.contract.ids import RootId, WorkerId
 from saga.contract.messages import WorkerHello
@@ -119,16 +119,22 @@ class OldestThatFit:
         )
 
     def _settled(self, claims: Claims) -> bool:
-        """Whether nothing changes, seen without looking at everybody: all inside stay, and the next in line, who comes
-        after all of them, may not join."""
+        """Whether nothing changes, seen without looking at everybody: all inside stay, and the next in line may not
+        join beside those that come before it."""
         may_join, keep = self._bounds(claims.kv_tokens)
         if claims.active_tokens[0] > keep:
             return False
         if not claims.outside:
             return True
-        if not claims.inside or claims.outside[0] < claims.inside[-1]:
-            return False
-        with_it = plus(claims.active_tokens, claims.needs[claims.outside[0][1]])
+        first = claims.outside[0]
+        before = claims.active_tokens
+        for ranked in reversed(claims.inside):
+            if ranked < first:
+                break
+            before = minus(before, claims.needs[ranked[1]])
+        else:
+            return False  # the very first in line is in, however large
+        with_it = plus(before, claims.needs[first[1]])
         return max(with_it) > may_join or with_it[0] > keep
 
     def _plain_joins(self, claims: Claims) -> tuple[RootId, ...] | None:
