@@ -102,14 +102,14 @@ def _agent(planned: PlannedAgent, stops: Sequence[str], name: str, block_tokens:
             kept_tokens = common_blocks(last.blocks, step.blocks) * block_tokens
             if step.extends:
                 kept_tokens = last.prompt_tokens + last.max_tokens
-        ends_turn = stops[index] == END_OF_TURN or index == len(planned.steps) - 1
         steps.append(
             SimStep(
                 prompt_tokens=step.prompt_tokens,
                 output_tokens=step.max_tokens,
                 kept_tokens=min(kept_tokens, step.prompt_tokens),
                 think_s=step.think_s,
-                tool="" if ends_turn else TOOL,
+                # Also of the last one, as recorded: that nothing follows is nobody's to know.
+                tool="" if stops[index] == END_OF_TURN else TOOL,
                 opens_turn=index == 0 or (name == MAIN_AGENT and stops[index - 1] == END_OF_TURN),
             )
         )

@@ -128,3 +128,12 @@ def test_pressure_is_kv_demand_over_capacity():
     one = users_for(1.0, profile.kv_tokens, mean_alone.kv_tokens)
     assert users_for(2.0, profile.kv_tokens, mean_alone.kv_tokens) == pytest.approx(2 * one, abs=1)
     assert users_for(1e-9, profile.kv_tokens, mean_alone.kv_tokens) == 1
+
+
+def test_a_recording_that_ends_in_a_tool_call_does_not_say_that_it_ends():
+    steps = tuple(
+        Step("main", float(i), 128 * (i + 1), 64, ((0, 2 * (i + 1)),), "tool_use", 1.0, 1.0) for i in range(3)
+    )
+    session = Session("cut", 64, steps)
+    recorded = Recorded([session], 42, context_tokens=100_000, kv_tokens=1_000_000, page_tokens=64)
+    assert [step.tool for step in recorded.draw(0).agents[0].steps] == ["tool"] * 3
