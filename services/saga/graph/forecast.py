@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import msgspec
 
 from saga.contract.errors import StartError
+from saga.contract.messages import GAP_SHARES
 from saga.graph.models import Model
 from saga.graph.sketch import Sketch, mixed, quantiles
 
@@ -20,10 +21,9 @@ MAX_REMAINING_STEPS: Final = 256
 STALE_SHARE: Final = 1 / 64
 MAX_TABLES: Final = 1_000  # of hazards; as many as models are kept
 # Before anything is learnt: agent tools mostly take a second, people minutes.
-DEFAULT_GAPS_S: Final = (1.0, 10.0, 30.0, 300.0)
+DEFAULT_GAPS_S: Final = (0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0, 300.0)  # at GAP_SHARES
 DEFAULT_RETURNS: Final = 0.9
 DEFAULT_GROWTH_TOKENS: Final = 500.0
-_SHARES: Final = (0.5, 0.9, 0.95, 0.99)
 
 
 class Situation(msgspec.Struct, frozen=True, gc=False):
@@ -37,7 +37,7 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
     """What will follow; fields as in Forecast."""
 
     returns: float
-    gap_s: tuple[float, float, float, float]  # P50, P90, P95, P99
+    gap_s: tuple[float, ...]  # at GAP_SHARES
     new_tokens: float
     remaining_steps: float
     remaining_engine_s: float
@@ -65,10 +65,9 @@ class Saga:
         remaining = hazards.remaining_steps(situation.steps)
         engine_s = next((m.engine_s.value for m in models if m.engine_s.weight), 0.0)
         growth = next((m.growth_tokens.value for m in models if m.growth_tokens.weight), DEFAULT_GROWTH_TOKENS)
-        p50, p90, p95, p99 = quantiles(gaps, _SHARES) if gaps.weights else DEFAULT_GAPS_S
         return Estimate(
             returns=_returns(situation, models, hazards),
-            gap_s=(p50, p90, p95, p99),
+            gap_s=tuple(quantiles(gaps, GAP_SHARES)) if gaps.weights else DEFAULT_GAPS_S,
             new_tokens=growth,
             remaining_steps=remaining,
             remaining_engine_s=remaining * engine_s,

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from saga.contract.ids import RootId, StepId, TenantId
-from saga.contract.messages import Forecast, Message, StepCancelled, StepFinished, StepReady
+from saga.contract.messages import GAP_SHARES, Forecast, Message, StepCancelled, StepFinished, StepReady
 from saga.contract.subjects import Subjects
 from saga.graph.aeg import Aeg, Session, tool_of
 from saga.graph.forecast import ForecastPolicy, Situation
@@ -26,6 +26,7 @@ PERSIST_EVERY_S: Final = 10.0  # what is lost when a process dies, the replay at
 GLOBAL: Final = "all"
 NO_TOOL: Final = ""
 NEVER_S: Final = float("inf")
+_NAMED: Final = tuple(map(GAP_SHARES.index, (0.5, 0.9, 0.95, 0.99)))
 
 
 class Owned(msgspec.Struct, frozen=True):
@@ -173,7 +174,7 @@ class GraphState:
 
     def _forecast(self, message: StepFinished, session: Session, levels: tuple[Model, ...]) -> Publish:
         said = self._policy.estimate(Situation(session.tool, session.steps), levels)
-        p50, p90, p95, p99 = said.gap_s
+        p50, p90, p95, p99 = (said.gap_s[i] for i in _NAMED)
         forecast = Forecast(
             root=message.root,
             session=message.session,
@@ -188,6 +189,7 @@ class GraphState:
             remaining_steps=said.remaining_steps,
             remaining_engine_s=said.remaining_engine_s,
             samples=said.samples,
+            gap_quantiles_s=said.gap_s,
         )
         return Publish(self._subjects.forecast(message.worker_id), forecast)
 

@@ -1,6 +1,6 @@
 """What leaders and the graph say to gateways and workers."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from saga.contract.ids import RootId, SessionId, StepId, WorkerId
 from saga.contract.vocabulary import Message, ReleaseReason
@@ -33,6 +33,9 @@ class SessionsReleased(Message, frozen=True, kw_only=True, gc=False):
     fence: int
 
 
+GAP_SHARES: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)  # of the gaps that `gap_quantiles_s` lies above
+
+
 class Forecast(Message, frozen=True, kw_only=True, gc=False):
     """What a session will do after the step that just ended. Published once; read it against the elapsed gap."""
 
@@ -49,3 +52,4 @@ class Forecast(Message, frozen=True, kw_only=True, gc=False):
     remaining_steps: float  # mean, of this session
     remaining_engine_s: float  # modelled, of this session
     samples: int  # gaps learned from; 0: defaults
+    gap_quantiles_s: tuple[float, ...] = ()  # at GAP_SHARES, given that it returns; empty: an older graph service

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import msgspec
 
 from saga.contract.errors import MessageError
-from saga.contract.leader_messages import Forecast, LeaderHello, ResendSteps, SessionsReleased
+from saga.contract.leader_messages import GAP_SHARES, Forecast, LeaderHello, ResendSteps, SessionsReleased
 from saga.contract.lease_messages import (
     GatewayBeat,
     LeaseReleased,
@@ -65,6 +65,7 @@ from saga.contract.worker_messages import (
 )
 
 __all__ = [
+    "GAP_SHARES",
     "MAX_CHAIN_PAGES",
     "MAX_MESSAGE_BYTES",
     "MESSAGE_TYPES",

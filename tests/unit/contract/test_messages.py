@@ -34,6 +34,7 @@ VALUES = {
     "cost": CostModel(prompt_s_per_token=1e-4, output_s_per_token=2e-3, context_s_per_token=1e-8),
     "tag": Tag(1.5, 2.5, StepId("0123456789abcdef0123456789abcdef")),
     "waiting_steps": (WaitingStep(step_id=StepId("a" * 32), attempt=1, waited_s=0.5),),
+    "gap_quantiles_s": (0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0, 300.0),
     "running_leases": (
         RunningLease(step_id=StepId("b" * 32), attempt=0, lease_id="0" * 20, worker_id="w0", output_tokens=7),
     ),

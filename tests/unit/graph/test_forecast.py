@@ -31,7 +31,7 @@ def test_nothing_known_gives_defaults_and_says_so():
 def test_a_model_that_knows_speaks_alone():
     narrow, wide = model_of(20, gap_s=3.0), model_of(200, gap_s=50.0)
     said = SAGA.estimate(Situation("bash", 5), (narrow, wide))
-    assert said.gap_s == pytest.approx((3.0,) * 4, rel=0.03)
+    assert said.gap_s == pytest.approx((3.0,) * 8, rel=0.03)
     assert said.samples == 180
     assert said.returns > 0.95
     assert said.new_tokens == pytest.approx(100.0)
