@@ -58,7 +58,7 @@ bench-report: $(STAMP) ## All that docs/evaluation.md shows (hours; goes on when
 	$(BIN)/saga bench report --json bench-report.json --details bench-details.json --ablation bench-ablation.json \
 	  --cache bench-cache.json --html bench-report.html --markdown docs/evaluation-results.md --figures docs/figures
 
-bench: $(STAMP) ## Measure what the README states (bench/*.py)
+bench: $(STAMP) ## Measure what the README states (bench/*.py; those over real SGLang need `make sglang-cpu`)
 	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 format: $(STAMP) ## Rewrite the code as `make check` wants it

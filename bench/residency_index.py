@@ -3,7 +3,8 @@
     python bench/residency_index.py [--workers 64] [--pages 7000] [--prompt-pages 1600] [--json]
 
 Prompts share a system prefix that every worker holds; each worker holds a different depth of the prompts that are
-looked up. One core; run it alone. Targets: 200,000 events/s, P99 200 us, 200 bytes per (page, worker).
+looked up. One core. Targets: 200,000 events/s, P99 200 us, 200 bytes per (page, worker), 100 ms for one worker's
+snapshot: made by its agent, sent and read as messages, and installed. Wall and CPU time part when others want the core.
 """
 
 import argparse
@@ -16,8 +17,9 @@ import tracemalloc
 from dataclasses import dataclass
 
 from saga.contract.ids import WorkerId
-from saga.contract.messages import PagesRemoved, PagesStored, ResidencyDelta, ResyncReply
+from saga.contract.messages import PagesRemoved, PagesStored, ResidencyDelta, ResyncReply, decode, encode
 from saga.kv.residency import ResidencyIndex
+from saga.worker.residency import PART_EVERY_S, ResidencyFeed
 
 SHARED_PAGES = 150
 DELTA_PAGES = 25  # of a turn of an agent: 1,600 tokens in pages of 64
@@ -55,8 +57,9 @@ def _stored(worker: WorkerId, seq: int, hashes: bytes) -> ResidencyDelta:
     return ResidencyDelta(worker_id=worker, epoch=1, seq=seq, changes=(PagesStored(hashes),))
 
 
-def ingest_per_s(index: ResidencyIndex, shape: Shape, rng: random.Random) -> float:
-    """Page events per second in steady state: each delta stores some pages and removes as many older ones."""
+def ingest_per_s(index: ResidencyIndex, shape: Shape, rng: random.Random) -> tuple[float, float]:
+    """Page events per second, of wall time and of CPU time, in steady state: each delta stores some pages and removes
+    as many older ones."""
     deltas = []
     held = {WorkerId(f"w{n}"): [rng.randbytes(8 * DELTA_PAGES) for _ in range(8)] for n in range(shape.workers)}
     for worker, blocks in held.items():
@@ -71,11 +74,41 @@ def ingest_per_s(index: ResidencyIndex, shape: Shape, rng: random.Random) -> flo
         changes = (PagesStored(new), PagesRemoved(held[worker].pop(0)))
         deltas.append(ResidencyDelta(worker_id=worker, epoch=1, seq=seqs[worker], changes=changes))
     gc.collect()
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     for delta in deltas:
         index.apply(delta)
-    took_s = time.perf_counter() - started
-    return len(deltas) * 2 * DELTA_PAGES / took_s
+    events = len(deltas) * 2 * DELTA_PAGES
+    return events / (time.perf_counter() - started), events / (time.process_time() - started_cpu)
+
+
+def snapshots_ms(index: ResidencyIndex, shape: Shape, rng: random.Random, count: int = 50) -> tuple[float, float]:
+    """The slowest of some snapshots of one worker, wall and CPU time, from the agent's pages to the index's."""
+    worker = WorkerId("w0")
+    feed = ResidencyFeed(worker, rng, jitter_s=0.0)
+    epoch, _ = index.position(worker)
+    feed.restart(epoch + 1)
+    feed.change((PagesStored(rng.randbytes(8 * shape.pages)),), 0.0)
+    wall, cpu = [], []
+    for number in range(count):
+        now_s = 1e3 * number
+        for heard in (False, True):  # the first of two deltas is lost
+            feed.change((PagesStored(rng.randbytes(8)),), now_s)
+            for delta in feed.flush():
+                if heard:
+                    index.apply(delta)
+        assert index.stale(worker)
+        started, started_cpu = time.perf_counter(), time.process_time()
+        feed.ask("inbox", now_s)
+        while index.stale(worker):
+            for _, part in feed.due(now_s)[1]:
+                reply = decode(encode(part))
+                assert isinstance(reply, ResyncReply)
+                index.apply_snapshot(reply)
+            now_s += PART_EVERY_S
+        cpu.append((time.process_time() - started_cpu) * 1e3)
+        wall.append((time.perf_counter() - started) * 1e3)
+    assert index.pages_on(worker) == feed.pages
+    return max(wall), max(cpu)
 
 
 def lookups_us(index: ResidencyIndex, prompts: list[bytes], count: int = 5_000) -> tuple[list[float], list[float]]:
@@ -120,6 +153,7 @@ def main() -> None:
     rng = random.Random(shape.seed)
     index, prompts = filled(shape, rng)
     wall, cpu = lookups_us(index, prompts)
+    ingest, ingest_cpu = ingest_per_s(index, shape, rng)
     report = {
         "workers": shape.workers,
         "pages_per_worker": shape.pages,
@@ -128,10 +162,13 @@ def main() -> None:
         "lookup_us_p50": round(wall[len(wall) // 2], 1),
         "lookup_us_p99": round(wall[len(wall) * 99 // 100], 1),
         "lookup_cpu_us_p99": round(cpu[len(cpu) * 99 // 100], 1),
-        "ingest_pages_per_s": round(ingest_per_s(index, shape, rng)),
+        "ingest_pages_per_s": round(ingest),
+        "ingest_pages_per_cpu_s": round(ingest_cpu),
         "memory_bytes_per_page_and_worker": round(memory_bytes(shape), 1),
         "max_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
+    snapshot_ms, snapshot_cpu_ms = snapshots_ms(index, shape, rng)
+    report |= {"snapshot_ms_max": round(snapshot_ms, 1), "snapshot_cpu_ms_max": round(snapshot_cpu_ms, 1)}
     index.check()
     if options.json:
         print(json.dumps(report))

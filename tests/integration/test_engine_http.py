@@ -119,6 +119,19 @@ async def test_chat_whole_and_streamed_say_the_same(engine):
     assert chunks[-1]["usage"]["completion_tokens"] == 40
 
 
+async def test_priorities_act_on_eviction_where_the_server_says_so(tmp_path):
+    with running(tmp_path, eviction="priority", kv_tokens="160") as url:
+        async with aiohttp.ClientSession(url) as http:
+            engine = Engine(http)
+            assert (await engine.info())["radix_eviction_policy"] == "priority"
+            asks = [{"input_ids": [token] * 64, "sampling_params": {"max_new_tokens": 1}} for token in (10, 20, 30)]
+            hits = [
+                (await engine.post("/generate", asks[which] | {"priority": priority}))["meta_info"]["cached_tokens"]
+                for which, priority in ((0, 5), (1, 0), (2, 0), (0, 0), (1, 0))
+            ]
+            assert hits == [0, 0, 0, 48, 0], "the important one outlives a younger one"
+
+
 async def test_a_broken_answer_is_continued_by_chat_and_by_ids(engine):
     whole = await engine.post("/v1/chat/completions", {"messages": USER, "max_tokens": 60, "ignore_eos": True})
     text = whole["choices"][0]["message"]["content"]

@@ -2,15 +2,18 @@
 
 What one at a time cannot prove: batching, retraction, timing. SAGA_TEST_EQUALITY_REQUESTS: how many in each sequence;
 SAGA_TEST_EQUALITY_KEEP: a file to keep what the server said in (for tests/unit/engine/test_sglang_transcripts.py).
+--log-cli-level=info says the figures of each sequence.
 """
 
 import itertools
+import logging
 import os
+import time
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from engine_transcript import Transcript, digest, keep, replayed
+from engine_transcript import Transcript, digest, keep, mode_name, replayed
 from engine_twin import FAMILIES, Close
 from kv_tape import KvTape
 from sglang_server import SglangServer, settings
@@ -20,24 +23,30 @@ from saga.cli.sglang import ports_for
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 REQUESTS = int(os.environ.get("SAGA_TEST_EQUALITY_REQUESTS", "500"))
 SEED = 7
+_log = logging.getLogger(__name__)
+MODES = {mode_name(eviction, tags=tags): (eviction, tags) for eviction in ("lru", "priority") for tags in (True, False)}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["tags", "lru"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=MODES)
 async def real(request, tmp_path_factory):
-    """(server, what it says, whether with session tags, its facts)."""
-    tags = request.param == "tags"
+    """(server, what it says, its eviction policy, whether with session tags, its facts)."""
+    eviction, tags = MODES[request.param]
     folder = tmp_path_factory.mktemp("equality")
     ports = ports_for(1)[0]
-    made = settings(session_tags=tags, extra=("--load-format", "dummy", "--chunked-prefill-size", "512"))
+    flags = ("--load-format", "dummy", "--chunked-prefill-size", "512", "--radix-eviction-policy", eviction)
+    made = settings(session_tags=tags, extra=flags)
     async with SglangServer(made, ports, folder) as server, KvTape(f"tcp://127.0.0.1:{ports.events}") as tape:
         await tape.joined(server.flush)
-        yield server, tape, tags, await server.get("/server_info")
+        yield server, tape, eviction, tags, await server.get("/server_info")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_the_same_requests_give_the_same_hits_and_events(real, family):
-    server, tape, tags, info = real
-    heard = await transcript_of(server, tape, family, info, tags=tags)
+    server, tape, eviction, tags, info = real
+    assert info["radix_eviction_policy"] == eviction
+    begun_s = time.monotonic()
+    heard = await transcript_of(server, tape, family, info, eviction=eviction, tags=tags)
+    server_s = time.monotonic() - begun_s
     if path := os.environ.get("SAGA_TEST_EQUALITY_KEEP"):
         keep(Path(path), heard)
 
@@ -54,10 +63,12 @@ async def test_the_same_requests_give_the_same_hits_and_events(real, family):
         if line != real_line:
             differing.append(f"event {at}: {line}, really {real_line}")
             break
+    figures = (heard.name, len(heard.cached_tokens), sum(heard.cached_tokens), heard.events, len(differing), server_s)
+    _log.info("%s: %d requests, %d cached tokens, %d events, %d differences, %.0f s", *figures)
     assert not differing, f"{len(differing)} differences\n" + "\n".join([*differing[:5], differing[-1]])
 
 
-async def transcript_of(server, tape, family, info, *, tags) -> Transcript:
+async def transcript_of(server, tape, family, info, *, eviction, tags) -> Transcript:
     """Ask all of one sequence; the tape then holds its events alone."""
     await server.flush()
     await tape.settle()
@@ -69,7 +80,7 @@ async def transcript_of(server, tape, family, info, *, tags) -> Transcript:
             status, said = await server.post("/close_session", {"session_id": ask.session})
             assert status == 200, said
             continue
-        fields = {"session_id": ask.session or None, "cache_salt": ask.salt or None}
+        fields = {"session_id": ask.session or None, "cache_salt": ask.salt or None, "priority": ask.priority}
         said = await server.generate(ask.ids, ask.new_tokens, **fields)
         assert len(said["output_ids"]) == ask.new_tokens
         sequence.answered(ask, said["output_ids"])
@@ -87,4 +98,5 @@ async def transcript_of(server, tape, family, info, *, tags) -> Transcript:
         answers=answers,
         events=len(tape.lines),
         events_sha256=digest(tape.lines),
+        eviction=eviction,
     )

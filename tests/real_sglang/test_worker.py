@@ -12,11 +12,12 @@ import pytest_asyncio
 import zmq.asyncio
 from engine_twin import Branching, token_bytes
 from kv_tape import REMOVE, STORE, KvTape
+from msgspec.structs import replace
 from sglang_server import MODEL, SglangServer, settings
 from worker_listener import SUBJECTS, Listener, agent, finished, step_of, taken
 
 from saga.cli.sglang import ports_for
-from saga.contract.ids import WorkerId, rid
+from saga.contract.ids import SessionId, WorkerId, rid
 from saga.contract.messages import PagesStored
 from saga.kv.pages import hash_pages
 from saga.runtime.bus_nats import NatsBus
@@ -238,6 +239,37 @@ async def test_a_tag_protects_its_session_until_the_agent_closes_it(attached, se
     for ids in filler[4:]:
         await server.generate(ids)
     assert await cached_tokens(server, kept) == 0
+
+
+async def test_a_superseded_branch_goes_first_and_the_prefix_it_shared_stays(attached, server, until):
+    """Its session goes on under a fresh tag; the agent closes the old one when the first step under it has ended."""
+    _child, listener = attached
+    shared, dead, alive = text(111, 400), text(112, 800), text(113, 400)
+    bus, worker = listener.bus, listener.worker
+
+    async def begins(name: str, tag: str) -> None:
+        of_one_session = replace(taken(name, worker, tag, lease_ttl_s=60.0), session=SessionId("compacted"))
+        await bus.publish(SUBJECTS.lease(worker), of_one_session)
+
+    async def ends(name: str) -> None:
+        await bus.publish(SUBJECTS.step_finished(worker), finished(name, worker))
+
+    await begins("a", "tag-long")
+    await server.generate(shared + dead, session_id="tag-long")
+    await ends("a")
+    await begins("b", "tag-short")
+    await begins("c", "tag-short")  # goes on, so that the fresh tag stays open while we look
+    await until(lambda: listener.beats[-1].open_session_tags == 2)
+    await server.generate(shared + alive, session_id="tag-short")
+    await ends("b")
+    await until(lambda: listener.beats[-1].open_session_tags == 1)
+
+    for n in range(4):
+        await server.generate(text(114 + n, 1_000))
+
+    assert await cached_tokens(server, shared + alive) == 49 * PAGE_TOKENS
+    assert await cached_tokens(server, shared + dead) == 25 * PAGE_TOKENS
+    await ends("c")
 
 
 async def test_what_an_aborted_request_computed_is_cached_but_carries_no_tag(server, http):

@@ -6,6 +6,8 @@ from pathlib import Path
 import msgspec
 from engine_twin import FAMILIES, Close, Twin
 
+from saga.engine.settings import Eviction
+
 Lines = list[tuple[str, bytes, bytes, str]]
 
 
@@ -23,11 +25,19 @@ class Transcript(msgspec.Struct):
     answers: list[list[int]]
     events: int
     events_sha256: str
+    eviction: Eviction = "lru"
 
     @property
     def name(self) -> str:
         """For the list of tests."""
-        return f"{self.family}-{'tags' if self.tags else 'lru'}"
+        return f"{self.family}-{mode_name(self.eviction, tags=self.tags)}"
+
+
+def mode_name(eviction: Eviction, *, tags: bool) -> str:
+    """How a server evicts: lru, tags (and then lru), priority, priority-tags."""
+    if not tags:
+        return eviction
+    return "tags" if eviction == "lru" else f"{eviction}-tags"
 
 
 def digest(lines: Lines) -> str:
@@ -45,6 +55,7 @@ def replayed(transcript: Transcript) -> tuple[list[int], Lines]:
         page_tokens=transcript.page_tokens,
         chunk_tokens=transcript.chunk_tokens,
         session_tags=transcript.tags,
+        eviction=transcript.eviction,
     )
     family = FAMILIES[transcript.family](transcript.seed, tags=transcript.tags)
     answers = iter(transcript.answers)

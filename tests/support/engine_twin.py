@@ -23,12 +23,14 @@ from saga.engine.events import (
     Stored,
 )
 from saga.engine.profile import load_profile
-from saga.engine.settings import EngineSettings
+from saga.engine.settings import EngineSettings, Eviction
 from saga.kernel.effects import Tick, WakeAt
 from saga.kv.pages import hash_pages, salt_seed
 
 VOCABULARY = range(5, 261)
 """Tokens of bytes: no special one among them."""
+PRIORITIES = (0, 0, 0, 0, 1, 1, 2, 3, -2)
+LOWEST_PRIORITY, HIGHEST_PRIORITY = -(1 << 63), (1 << 63) - 1
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -38,6 +40,7 @@ class Ask(msgspec.Struct, frozen=True):
     new_tokens: int
     session: str = ""
     salt: str = ""
+    priority: int = 0
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -49,10 +52,13 @@ class Close(msgspec.Struct, frozen=True):
 class Twin:
     """An EngineCore in virtual time with the sizes of a real server."""
 
-    def __init__(self, *, kv_tokens: int, page_tokens: int, chunk_tokens: int, session_tags: bool) -> None:
+    def __init__(
+        self, *, kv_tokens: int, page_tokens: int, chunk_tokens: int, session_tags: bool, eviction: Eviction
+    ) -> None:
         sizes = {"kv_tokens": kv_tokens, "page_tokens": page_tokens, "chunk_tokens": chunk_tokens}
         profile = msgspec.structs.replace(load_profile("h100x1-llama3-8b"), context_tokens=131_072, **sizes)
-        self.core = EngineCore(profile, EngineSettings(session_radix_cache=session_tags), progress=False)
+        settings = EngineSettings(session_radix_cache=session_tags, eviction=eviction)
+        self.core = EngineCore(profile, settings, progress=False)
         self.lines: list[tuple[str, bytes, bytes, str]] = []
         self._page_tokens = page_tokens
         self._now_s = 0.0
@@ -64,8 +70,9 @@ class Twin:
         hashes = hash_pages(token_bytes(ask.ids + answer), self._page_tokens, salt_seed(ask.salt))
         output = FixedOutput(len(answer), hashes, "length")
         rid = f"{self._asked:034d}"
-        arrival = Arrive(rid, len(ask.ids), ask.new_tokens, output, session_id=ask.session)
-        return self._until_finished(arrival)
+        return self._until_finished(
+            Arrive(rid, len(ask.ids), ask.new_tokens, output, session_id=ask.session, priority=ask.priority)
+        )
 
     def close(self, session: str) -> None:
         """A session tag is closed."""
@@ -113,12 +120,13 @@ class Family:
 
     def __init__(self, seed: int, *, tags: bool) -> None:
         self.random = Random(seed)
+        self.importance = Random(f"how important, {seed}")
         self.tags = tags
 
     def asks(self, count: int) -> Iterator[Ask | Close]:
         """`count` requests, and closes between them; `answered` is called after each request."""
         for number in range(count):
-            ask = self.next(f"{type(self).__name__}-{number}")
+            ask = msgspec.structs.replace(self.next(f"{type(self).__name__}-{number}"), priority=self.priority())
             yield ask if self.tags else msgspec.structs.replace(ask, session="")
             if self.tags and (session := self.closes(ask)):
                 yield Close(session)
@@ -137,6 +145,12 @@ class Family:
     def tokens(self, least: int, most: int) -> list[int]:
         """A text of random length that nobody said before."""
         return self.random.choices(VOCABULARY, k=self.random.randint(least, most))
+
+    def priority(self) -> int:
+        """How important the next request is: mostly not, as what was important once is cached for long."""
+        if self.importance.randrange(200) == 0:
+            return self.importance.choice((LOWEST_PRIORITY, HIGHEST_PRIORITY))
+        return self.importance.choice(PRIORITIES)
 
     def new_tokens(self) -> int:
         """How much to say."""

@@ -40,6 +40,7 @@ def admitted(number: int, *, session: str = "", tag: float = 0.0, prompt: int = 
         base_pages=fields.pop("base_pages", 0),
         base_tip=fields.pop("base_tip", b""),
         new_hashes=fields.pop("new_hashes", b""),
+        parent=fields.pop("parent", SessionId("")),
     )
     return StepAdmitted(step=ready, tag=Tag(tag, tag, ready.step_id), fence=fields.pop("fence", 1), **fields)
 
@@ -63,15 +64,26 @@ class Story:
     """A placement core, and short words for what happens to it."""
 
     def __init__(
-        self, policy=None, stealing=None, *, workers: int = 2, leading: bool = True, lookahead: int = 0
+        self,
+        policy=None,
+        stealing=None,
+        *,
+        workers: int = 2,
+        leading: bool = True,
+        lookahead: int = 0,
+        supersede: bool = True,
+        **facts,
     ) -> None:
+        """`facts`: of each worker."""
         self.now_s = 10.0
         policy = policy or CheapestStart()
-        self.core = PlacementState("p0", Subjects(), policy, stealing, lookahead=lookahead, now_s=10.0)
+        self.core = PlacementState(
+            "p0", Subjects(), policy, stealing, lookahead=lookahead, supersede=supersede, now_s=10.0
+        )
         if leading:
             self.tell(Promoted(7))
         for number in range(workers):
-            self.hear(hello(f"w{number}"))
+            self.hear(hello(f"w{number}", **facts))
 
     def tell(self, event):
         effects = self.core.handle(event, self.now_s)

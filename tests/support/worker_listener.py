@@ -89,6 +89,7 @@ def agent(worker: WorkerId, engine_url: str, nats_url: str, folder: Path, **sett
     """`python -m saga.worker`, not started yet."""
     env = {
         "SAGA_NATS_URL": nats_url,
+        "SAGA_SUPERVISED": "1",  # it ends when we are killed
         "SAGA_WORKER_ID": worker,
         "SAGA_WORKER_ENGINE_URL": engine_url,
         "SAGA_WORKER_JOURNAL": str(folder / "journal"),

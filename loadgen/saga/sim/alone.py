@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from saga.engine.profile import Profile
 from saga.engine.timing import IterationLoad, IterationTimer, prefill_pairs
-from saga.sim.conversation import Conversation, SimAgent
+from saga.sim.conversation import Conversation, SimAgent, SimStep
 
 
 class Alone(Struct, frozen=True):
@@ -47,16 +47,24 @@ def _agent(agent: SimAgent, profile: Profile, timer: IterationTimer) -> tuple[fl
         if not step.opens_turn:
             seconds += step.think_s
             area += step.think_s * held_tokens
-        step_s = 0.0
-        at = step.kept_tokens
-        while at < step.prompt_tokens:
-            chunk = min(profile.chunk_tokens, step.prompt_tokens - at)
-            load = IterationLoad(chunk, prefill_pairs(at, chunk), at)
-            step_s += timer.iteration_s(load)
-            at += chunk
-        middle_tokens = step.prompt_tokens + step.output_tokens // 2
-        step_s += max(0, step.output_tokens - 1) * timer.decode_pass_s(1, middle_tokens)
+        step_s = step_alone_s(step, profile, timer)
         held_tokens = step.prompt_tokens + step.output_tokens
         seconds += step_s
-        area += step_s * middle_tokens
+        area += step_s * _middle_tokens(step)
     return seconds, area
+
+
+def step_alone_s(step: SimStep, profile: Profile, timer: IterationTimer) -> float:
+    """Seconds of one step on an idle worker with what it keeps cached."""
+    step_s = 0.0
+    at = step.kept_tokens
+    while at < step.prompt_tokens:
+        chunk = min(profile.chunk_tokens, step.prompt_tokens - at)
+        load = IterationLoad(chunk, prefill_pairs(at, chunk), at)
+        step_s += timer.iteration_s(load)
+        at += chunk
+    return step_s + max(0, step.output_tokens - 1) * timer.decode_pass_s(1, _middle_tokens(step))
+
+
+def _middle_tokens(step: SimStep) -> int:
+    return step.prompt_tokens + step.output_tokens // 2

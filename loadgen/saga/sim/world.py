@@ -101,7 +101,9 @@ class World:
         for tenant, weight in weights.items():
             admission.book.fair.set_weight(tenant, weight)  # type: ignore[arg-type] # tenants are plain strings here
         self.admission = self._party("admission", admission)
-        placement = PlacementState("p0", subjects, system.placement(), system.stealing(seed), lookahead=1)
+        placement = PlacementState(
+            "p0", subjects, system.placement(), system.stealing(seed), lookahead=1, supersede=system.supersede
+        )
         self.placement = self._party("placement", placement)
         self.graph = self._party("graph", GraphState(subjects, SagaForecast()))
         self.workers: dict[WorkerId, Party] = {}

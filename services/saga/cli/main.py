@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from saga.cli import up, worker
+from saga.cli import graph, up, worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up.add_parser(commands)
     worker.add_parser(commands)
+    graph.add_parser(commands)
     commands.add_parser("bench", help="replay agent sessions and compare systems", add_help=False)
     commands.add_parser("trace", help="look at recorded sessions, convert them", add_help=False)
     commands.add_parser("replay", help="feed recordings of live services to fresh cores", add_help=False)

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from saga.engine.profile import Profile, UnknownProfileError, load_profile
-from saga.engine.settings import EngineSettings, Schedule
+from saga.engine.settings import EngineSettings, Eviction, Schedule
 from saga.runtime.errors import StartError
 
 PREFIX = "SAGA_ENGINE_"
@@ -45,6 +45,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """ZMQ ROUTER; 0 takes any free port."""
     kv_events_topic: str = "kv"
     session_radix_cache: bool = True
+    eviction: Eviction = "lru"
     priority_scheduling: bool = False
     schedule: Schedule = "fcfs"
     max_body_bytes: Annotated[int, Meta(gt=0)] = 64 << 20
@@ -55,6 +56,7 @@ def engine_of(config: EngineConfig) -> EngineSettings:
     try:
         return EngineSettings(
             schedule=config.schedule,
+            eviction=config.eviction,
             priority_scheduling=config.priority_scheduling,
             session_radix_cache=config.session_radix_cache,
         )

@@ -49,12 +49,15 @@ class EngineCore:
         progress: bool = True,
         pool: KvPool | None = None,
     ) -> None:
-        """`pool`: a KV pool to use, perhaps with other engines; what is done to it is told by whoever does it."""
+        """`pool`: a KV pool to use, perhaps with other engines; what is done to it is told by whoever does it.
+
+        It has its host tier and its eviction policy, whatever `settings` say.
+        """
         self.profile = profile
         self.stats = EngineStats()
         self._progress = progress
         host = HostTier(profile, settings.host_kv_tokens) if settings.host_kv_tokens and pool is None else None
-        self._pool = pool or KvPool(profile.kv_pages, profile.page_tokens, host)
+        self._pool = pool or KvPool(profile.kv_pages, profile.page_tokens, host, settings.eviction)
         self._shares_pool = pool is not None
         self._sessions = SessionTags(enabled=settings.session_radix_cache)
         self._batch = Batch(profile, self._pool, self.stats, settings)

@@ -124,7 +124,7 @@ class AdminEndpoints:
             "enable_mixed_chunk": True,
             "schedule_policy": settings.schedule,
             "enable_priority_scheduling": settings.priority_scheduling,
-            "radix_eviction_policy": "lru",
+            "radix_eviction_policy": settings.eviction,
             "enable_session_radix_cache": settings.session_radix_cache,
             "enable_cache_report": True,
             "enable_metrics": True,

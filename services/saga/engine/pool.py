@@ -6,21 +6,30 @@ counts as stored while the device or the host tier has it. Also integrates what 
 """
 
 from operator import mul
+from typing import Final
 
 from saga.engine.events import Effect, Removed, Stored
 from saga.engine.host_tier import HostTier
 from saga.engine.radix import RadixTree
+from saga.engine.radix_node import Node
 from saga.engine.request import EngineRequest
+from saga.engine.settings import Eviction
 from saga.kv.pages import HASH_BYTES
+
+_HIGHEST_PRIORITY: Final = (1 << 63) - 1
 
 
 class KvPool:
     """Pages of one engine. Effects of what it does are appended to `effects`, which its owner empties."""
 
-    def __init__(self, capacity_pages: int, page_tokens: int, host: HostTier | None = None) -> None:
+    def __init__(
+        self, capacity_pages: int, page_tokens: int, host: HostTier | None = None, eviction: Eviction = "lru"
+    ) -> None:
         self.capacity_pages = capacity_pages
         self.page_tokens = page_tokens
         self.host = host
+        self._eviction: Eviction = eviction
+        self._by_priority = eviction == "priority"
         self.tree = self._new_tree()
         self.private_pages = 0
         self.reused_page_s = 0.0
@@ -151,12 +160,17 @@ class KvPool:
         if request.node is None:
             return
         full_pages = tokens // self.page_tokens
+        if full_pages > request.tree_pages:
+            self._store(request, request.node, tokens, full_pages)
+        if self._by_priority:
+            self._prioritise(request, request.node, full_pages)
+
+    def _store(self, request: EngineRequest, above: Node, tokens: int, full_pages: int) -> None:
+        """The pages after `above`, where the request's part of the tree ends, become part of the tree."""
         grown = full_pages - request.tree_pages
-        if grown <= 0:
-            return
         hashes = request.output.page_hashes(tokens)[request.tree_pages * HASH_BYTES : full_pages * HASH_BYTES]
-        inserted = self.tree.insert(request.node, hashes)
-        self.tree.lock(inserted.node, above=request.node)
+        inserted = self.tree.insert(above, hashes, request.priority)
+        self.tree.lock(inserted.node, above=above)
         # Pages that others had stored meanwhile are the same KV twice: ours are freed.
         request.node = inserted.node
         request.tree_pages = full_pages
@@ -170,6 +184,17 @@ class KvPool:
             if self.host is not None:
                 self.host.write(inserted.new_pages, self._now_s)
                 self.effects.extend(map(Removed, self.tree.trim_host()))
+
+    def _prioritise(self, request: EngineRequest, node: Node, full_pages: int) -> None:
+        """Pages that a request computed or shares matter as much as it does; its prompt, once it says more, one more.
+
+        As in SGLang, so that eviction drops what was said before what was asked.
+        """
+        self.tree.prioritise(node, request.priority)
+        prompt_pages = request.prompt_tokens // self.page_tokens
+        if 0 < prompt_pages < full_pages:
+            prompt = self.tree.before(node, full_pages - prompt_pages)
+            self.tree.prioritise(prompt, min(request.priority + 1, _HIGHEST_PRIORITY))
 
     def release(self, request: EngineRequest) -> None:
         """Take back what the request holds; what is in the tree stays cached."""
@@ -185,7 +210,7 @@ class KvPool:
         self.tree = self._new_tree()
 
     def _new_tree(self) -> RadixTree:
-        return RadixTree(self.host.pages if self.host is not None else 0)
+        return RadixTree(self.host.pages if self.host is not None else 0, self._eviction)
 
     def _free(self, pages: int) -> None:
         """Evict until that many pages are free."""

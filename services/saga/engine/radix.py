@@ -1,52 +1,17 @@
-"""The prefix cache: a radix tree of KV pages with reference locks and session references.
+"""The prefix cache: a radix tree of KV pages with reference locks, session references and priorities.
 
 Keys are page hash chains, so a page's hash says all that came before it; a node is a run of pages. Eviction takes whole
-leaves that no request holds: fewest session references first, then the lowest value, then least recently used. That is
-SGLang's order with --enable-session-radix-cache, and plain LRU without sessions. With a host tier every page is written
-through to host memory, so eviction leaves a node behind as host-only. Knows nothing of requests; called by the pool.
+leaves that no request holds, in the order of EvictionOrder. With a host tier every page is written through to host
+memory, so eviction leaves a node behind as host-only. Knows nothing of requests; called by the pool.
 """
 
-import heapq
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from saga.engine.eviction import EvictionOrder
+from saga.engine.radix_node import Node, common_bytes, parent_of
+from saga.engine.settings import Eviction
 from saga.kv.pages import HASH_BYTES
-
-
-class Node:
-    """A run of pages below its parent. `locks`: requests that hold it or anything below it."""
-
-    __slots__ = (
-        "children",
-        "device",
-        "device_children",
-        "hashes",
-        "idle_since_s",
-        "locks",
-        "pages",
-        "parent",
-        "sessions",
-        "used_at",
-    )
-
-    def __init__(self, parent: "Node | None", hashes: bytes) -> None:
-        self.parent = parent
-        self.hashes = hashes
-        self.pages = len(hashes) // HASH_BYTES
-        self.children: dict[bytes, Node] = {}
-        self.device = True
-        """Whether its pages are on the device; if not, the host tier has them."""
-        self.device_children = 0
-        self.locks = 0
-        self.used_at = 0
-        self.idle_since_s = 0.0
-        """When the last request let go of it; means nothing while `locks`."""
-        self.sessions: set[str] = set()
-
-    @property
-    def tip(self) -> bytes:
-        """Hash of its last page; b"" for the root."""
-        return self.hashes[-HASH_BYTES:]
 
 
 class Inserted(NamedTuple):
@@ -61,7 +26,7 @@ class Inserted(NamedTuple):
 class RadixTree:
     """Cached pages. `pages`: on the device; `locked_pages`: those of them that cannot be evicted now."""
 
-    def __init__(self, host_pages: int = 0) -> None:
+    def __init__(self, host_pages: int = 0, eviction: Eviction = "lru") -> None:
         """`host_pages`: size of the host tier, larger than the device's; 0: none."""
         self.root = Node(None, b"")
         self.pages = 0
@@ -73,13 +38,9 @@ class RadixTree:
         self.changes = 0
         """Rises whenever a match could come out otherwise than before."""
         self._host_pages = host_pages
-        self._tagged: dict[str, dict[Node, None]] = {}
-        self._values: dict[str, float] = {}
         self._uses = 0
-        self._order = 0
-        # Entries may be stale: keys only rise between pushes (use), and whatever lowers one pushes anew.
-        self._heap: list[tuple[int, float, int, int, Node]] = []
-        self._host_heap: list[tuple[int, int, Node]] = []
+        self._order = EvictionOrder(eviction)
+        self._offer = self._order.offer
 
     @property
     def evictable_pages(self) -> int:
@@ -110,7 +71,7 @@ class RadixTree:
         offset = device = 0
         end = min(len(hashes), max_pages * HASH_BYTES)
         while child is not None and offset < end:
-            common = _common_bytes(child.hashes, hashes, offset, end)
+            common = common_bytes(child.hashes, hashes, offset, end)
             child.used_at = uses
             offset += common
             if child.device:
@@ -120,10 +81,11 @@ class RadixTree:
             child = child.children.get(hashes[offset : offset + HASH_BYTES])
         return device // HASH_BYTES, offset // HASH_BYTES
 
-    def insert(self, node: Node, hashes: bytes) -> Inserted:
+    def insert(self, node: Node, hashes: bytes, priority: int = 0) -> Inserted:
         """Put the pages `hashes` on the device below `node`; pages that are there already are shared, not stored twice.
 
-        `node` is on the device. The host tier may be too full afterwards: see `trim_host`.
+        `node` is on the device. `priority`: of what is new; for what was there see `prioritise`. The host tier may be
+        too full afterwards: see `trim_host`.
         """
         self._uses += 1
         above = node
@@ -133,7 +95,8 @@ class RadixTree:
         parent_tip = node.tip
         new_hashes = hashes[offset:]
         if new_hashes:
-            leaf = Node(node, new_hashes)
+            leaf = Node(node, new_hashes, priority)
+            self.prioritise(node, priority)
             leaf.used_at = self._uses
             node.children[new_hashes[:HASH_BYTES]] = leaf
             node.device_children += 1
@@ -174,41 +137,40 @@ class RadixTree:
                     self._offer(node)
             node = parent
 
+    def prioritise(self, node: Node, priority: int) -> None:
+        """`node` and all above it matter at least so much; acts on eviction with `priority` only. Never falls again."""
+        while node.priority < priority and node.parent is not None:
+            node.priority = priority
+            node = node.parent
+
+    def before(self, node: Node, pages: int) -> Node:
+        """The node that ends so many pages before the end of `node`; one that goes on after that is split."""
+        while pages >= node.pages:
+            pages -= node.pages
+            node = parent_of(node)
+        return self._split(node, (node.pages - pages) * HASH_BYTES) if pages else node
+
     def tag(self, session_id: str, node: Node) -> None:
         """Add a session reference to `node` and its ancestors."""
-        tagged = self._tagged.setdefault(session_id, {})
-        while node is not self.root and session_id not in node.sessions:
-            node.sessions.add(session_id)
-            tagged[node] = None
-            node = _parent(node)
+        self._order.tag(session_id, node)
 
     def untag(self, session_id: str) -> int:
         """Drop all references of a session and its value; returns how many nodes had one."""
-        tagged = self._tagged.pop(session_id, {})
-        self._values.pop(session_id, None)
-        for node in tagged:
-            node.sessions.discard(session_id)
-            self._offer(node)
-        return len(tagged)
+        return self._order.untag(session_id)
 
     def set_value(self, session_id: str, value: float) -> None:
-        """How much keeping the session's pages is worth: higher goes later, among equal reference counts. Default 0."""
-        if self._values.get(session_id, 0.0) != value:
-            self._values[session_id] = value
-            for node in self._tagged.get(session_id, ()):
-                self._offer(node)
+        """How much keeping the session's pages is worth; see EvictionOrder."""
+        self._order.set_value(session_id, value)
+
+    def tagged_sessions(self) -> dict[str, int]:
+        """Cached pages that each session references."""
+        return self._order.tagged_sessions()
 
     def evict(self, pages: int) -> list[bytes]:
         """Free at least `pages` device pages if so many are evictable; returns the hashes that are in no tier now."""
         removed = []
         freed = 0
-        while freed < pages and self._heap:
-            references, value, used_at, _, node = heapq.heappop(self._heap)
-            if node.parent is None or node.locks or node.device_children or not node.device:
-                continue
-            if (references, value, used_at) != (len(node.sessions), self._value(node), node.used_at):
-                self._offer(node)
-                continue
+        while freed < pages and (node := self._order.take()) is not None:
             freed += node.pages
             if not self._host_pages:
                 removed.append(node.hashes)
@@ -219,15 +181,10 @@ class RadixTree:
         return removed
 
     def trim_host(self) -> list[bytes]:
-        """Make the host tier fit its size: what only it holds goes, LRU leaf first; returns the hashes that went."""
+        """Make the host tier fit its size: what only it holds goes, leaf by leaf; returns the hashes that went."""
         removed = []
         while self.total_pages > self._host_pages:
-            used_at, _, node = heapq.heappop(self._host_heap)
-            if node.parent is None or node.device or node.children:
-                continue
-            if used_at != node.used_at:
-                self._offer_host(node)
-                continue
+            node = self._order.take_host()
             removed.append(node.hashes)
             self._delete(node)
         if removed:
@@ -242,10 +199,6 @@ class RadixTree:
             yield node
             stack.extend(node.children.values())
 
-    def tagged_sessions(self) -> dict[str, int]:
-        """Cached pages that each session references."""
-        return {session: sum(node.pages for node in nodes) for session, nodes in self._tagged.items() if nodes}
-
     def _walk(self, node: Node, hashes: bytes, offset: int, end: int, *, host: bool) -> tuple[Node, int]:
         """Go down along `hashes[offset:end]`, with `host` also where only the host has it; split where it ends."""
         uses = self._uses
@@ -255,7 +208,7 @@ class RadixTree:
                 break
             length = len(child.hashes)
             if offset + length > end or not hashes.startswith(child.hashes, offset):
-                length = _common_bytes(child.hashes, hashes, offset, end)
+                length = common_bytes(child.hashes, hashes, offset, end)
                 if length < len(child.hashes):
                     child = self._split(child, length)
             child.used_at = uses
@@ -268,66 +221,42 @@ class RadixTree:
         while node is not above and not node.device:
             node.device = True
             pages += node.pages
-            node = _parent(node)
+            node = parent_of(node)
             node.device_children += 1
         self.pages += pages
         self.changes += pages > 0
         return pages
 
     def _leave_device(self, node: Node) -> None:
-        parent = _parent(node)
+        parent = parent_of(node)
         parent.device_children -= 1
         self.pages -= node.pages
         node.device = False
         if self._host_pages:
-            self._offer_host(node)
+            self._order.offer_host(node)
         else:
             self._delete(node)
         self._offer(parent)
 
     def _delete(self, node: Node) -> None:
-        parent = _parent(node)
+        parent = parent_of(node)
         del parent.children[node.hashes[:HASH_BYTES]]
         node.parent = None
         self.total_pages -= node.pages
-        for session_id in node.sessions:
-            tagged = self._tagged[session_id]
-            del tagged[node]
-            if not tagged:
-                del self._tagged[session_id]
+        self._order.forget(node)
         if not parent.device:
-            self._offer_host(parent)
-
-    def _offer(self, node: Node) -> None:
-        """Make a device leaf that nobody holds a candidate for eviction."""
-        if node.locks or node.device_children or not node.device or node.parent is None:
-            return
-        self._order += 1
-        heapq.heappush(self._heap, (len(node.sessions), self._value(node), node.used_at, self._order, node))
-
-    def _offer_host(self, node: Node) -> None:
-        """Make a leaf that only the host has a candidate for eviction from there."""
-        if not node.children:
-            self._order += 1
-            heapq.heappush(self._host_heap, (node.used_at, self._order, node))
-
-    def _value(self, node: Node) -> float:
-        if not self._values or not node.sessions:
-            return 0.0
-        return max(self._values.get(session_id, 0.0) for session_id in node.sessions)
+            self._order.offer_host(parent)
 
     def _split(self, node: Node, at: int) -> Node:
         """Cut `node` after `at` bytes of hashes; the new upper part is returned, `node` stays the lower one."""
-        parent = _parent(node)
+        parent = parent_of(node)
         upper = Node(parent, node.hashes[:at])
         upper.device = node.device
         upper.device_children = int(node.device)
         upper.locks = node.locks
         upper.used_at = node.used_at
         upper.idle_since_s = node.idle_since_s
-        upper.sessions = set(node.sessions)
-        for session_id in upper.sessions:
-            self._tagged[session_id][upper] = None
+        self._order.cut(upper, node)
         node.used_at = self._uses  # as in SGLang: the rest of a node that is cut counts as used now
         parent.children[upper.hashes[:HASH_BYTES]] = upper
         node.parent = upper
@@ -339,53 +268,20 @@ class RadixTree:
     def check(self) -> None:
         """Assert that counts, links and references agree with the tree."""
         pages = locked = total = 0
-        candidates = {(id(entry[-1]), *entry[:3]) for entry in self._heap}
-        host_candidates = {id(entry[-1]) for entry in self._host_heap}
-        tagged: dict[str, dict[Node, None]] = {}
+        self._order.check(self.nodes(), self.root)
         for node in self.nodes():
-            parent = _parent(node)
+            parent = parent_of(node)
             assert node.hashes
             assert node.pages * HASH_BYTES == len(node.hashes)
             assert parent.children[node.hashes[:HASH_BYTES]] is node
             assert node.locks >= 0
             assert parent is self.root or parent.locks >= node.locks
-            assert parent is self.root or parent.sessions >= node.sessions
             assert parent.device or not node.device, "on the device without its prefix"
             assert node.device or not node.locks, "held, but not on the device"
             assert node.device or self._host_pages, "in no tier"
             assert node.device_children == sum(child.device for child in node.children.values())
-            if node.device and not node.locks and not node.device_children:
-                assert any(entry[0] == id(node) for entry in candidates), "an evictable leaf is no candidate"
-                ours = (len(node.sessions), self._value(node), node.used_at)
-                assert any(e[0] == id(node) and e[1:] <= ours for e in candidates), "a candidate comes too late"
-            assert node.device or node.children or id(node) in host_candidates, "a host leaf is no candidate"
             total += node.pages
             pages += node.pages if node.device else 0
             locked += node.pages if node.locks else 0
-            for session_id in node.sessions:
-                tagged.setdefault(session_id, {})[node] = None
         assert (pages, locked, total) == (self.pages, self.locked_pages, self.total_pages)
         assert not self._host_pages or total <= self._host_pages
-        assert tagged == {session: nodes for session, nodes in self._tagged.items() if nodes}
-
-
-def _parent(node: Node) -> Node:
-    if node.parent is None:
-        raise AssertionError("a deleted node or the root has no parent")
-    return node.parent
-
-
-def _common_bytes(ours: bytes, theirs: bytes, offset: int, end: int) -> int:
-    """Bytes of whole hashes that `ours` shares with `theirs[offset:end]`; hashes chain, so a match has no holes."""
-    length = min(len(ours), end - offset)
-    if ours[:length] == theirs[offset : offset + length]:
-        return length
-    low, high = 0, length // HASH_BYTES  # the first `low` hashes match, the first `high` do not
-    while high - low > 1:
-        middle = (low + high) // 2
-        at = (middle - 1) * HASH_BYTES
-        if ours[at : at + HASH_BYTES] == theirs[offset + at : offset + at + HASH_BYTES]:
-            low = middle
-        else:
-            high = middle
-    return low * HASH_BYTES

@@ -1,7 +1,7 @@
 """One request inside the engine: its counters and the KV it holds. Kept by EngineCore and the Batch, by nobody else."""
 
 from saga.engine.events import Arrive, Output
-from saga.engine.radix import Node
+from saga.engine.radix_node import Node
 
 
 class Ticks:

@@ -4,7 +4,8 @@ A tag is opened by hand or by its first request, given to a request's KV when th
 A request that began before a close must not tag anything after it: hence generations. Called by EngineCore.
 """
 
-from saga.engine.radix import Node, RadixTree
+from saga.engine.radix import RadixTree
+from saga.engine.radix_node import Node
 
 
 class SessionTags:

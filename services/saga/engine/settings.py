@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+Eviction = Literal["lru", "priority"]
+"""SGLang's --radix-eviction-policy: least recently used first, or lowest request priority first and then so."""
 Schedule = Literal["fcfs", "lpm", "lof"]
 """SGLang's --schedule-policy: first come first served, longest cached prefix first, longest allowed output first."""
 
@@ -17,6 +19,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one EngineCore. Raises ValueError for a combination that SGLang refuses."""
 
     schedule: Schedule = "fcfs"
+    eviction: Eviction = "lru"
+    """--radix-eviction-policy: what counts among cached prefixes of as many open sessions."""
     priority_scheduling: bool = False
     """--enable-priority-scheduling: higher `priority` first, and preemption of far lower ones. Not with `lpm`."""
     session_radix_cache: bool = True

@@ -243,11 +243,12 @@ class Completions:
             base_tip=prompt.base_tip,
             new_hashes=hashes,
             hash_stride=stride,
-            deadline_s=whose.deadline_s,
+            deadline_s=whose.deadline_s or self._desk.deadlines.of(whose.root),
             final=whose.final,
             gap_s=self._chains.gap_s(whose.session, read_s),
             waited_s=self._desk.now_s() - read_s,
             at=self._desk.clock.wall_s(),
+            node=whose.node,
         )
 
     async def _aside(self, work: Callable[..., T], *arguments: object) -> T:

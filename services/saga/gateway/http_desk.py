@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from saga.contract.ids import NO_WORKER, GatewayId, PoolId, StepId
-from saga.contract.messages import Grant, Message, StepChain, StepReady, WorkerLeaving
+from saga.contract.messages import Grant, Message, StepChain, StepReady, WorkerLeaving, WorkflowDeclared
 from saga.contract.subjects import Subjects, kv_bucket
+from saga.gateway.declaring import Deadlines
 from saga.gateway.events import GatewayEffect, GatewayEvent, Reject, Run, SendChain, Submitted
 from saga.gateway.fleet import Fleet, Pool
 from saga.gateway.making import Making, make_core
@@ -80,11 +81,12 @@ class Desk:
         self.gateway_id = gateway_id
         self.clock = clock or MonotonicClock()
         self.fleet = fleet or Fleet()
+        self.deadlines = Deadlines()  # of workflows declared here or elsewhere
         making = Making(cell=cell, gateway_id=gateway_id)
         self.state = make_core(making)
         self._handle = recorded(record, "gateway", gateway_id, making, self.state.handle)
         self._bus = bus
-        self._subjects = Subjects(cell)
+        self.subjects = Subjects(cell)
         self._leaders = kv_bucket(cell, "leaders")
         self._tickets: dict[StepId, Ticket] = {}
         self._outbox: deque[Publish] = deque()
@@ -116,6 +118,10 @@ class Desk:
     def holds(self, step_id: StepId, grant: Grant) -> bool:
         """Whether the request may be written now; ask right after Sending."""
         return self.state.holds(step_id, grant)
+
+    async def ask(self, subject: str, message: Message, timeout_s: float) -> Message:
+        """Another service's answer, past the core. Raises BusUnavailable, MessageError."""
+        return await self._bus.request(subject, message, timeout_s)
 
     def forget(self, ticket: Ticket) -> None:
         """The request behind this ticket is over."""
@@ -164,10 +170,11 @@ class Desk:
 
     async def open(self) -> None:
         """Subscribes; returns when the server knows."""
-        subjects = self._subjects
+        subjects = self.subjects
         await self._bus.subscribe(subjects.gateway(self.gateway_id), self._hear)
         await self._bus.subscribe(subjects.leader_hello(), self._hear)
         await self._bus.subscribe(subjects.worker_presence(), self._hear_worker)
+        await self._bus.subscribe(subjects.workflow_declared(), self._hear_declared)
         await self._bus.barrier()
         self._bus.on_reconnect(self._on_reconnect)
         self._tick()
@@ -205,6 +212,10 @@ class Desk:
             for ticket in self._tickets.values():
                 if ticket.worker_id == message.worker_id and ticket.cut is not None:
                     ticket.cut()
+
+    def _hear_declared(self, incoming: Incoming) -> None:
+        if isinstance(incoming.message, WorkflowDeclared):
+            self.deadlines.hear(incoming.message)
 
     def _tick(self) -> None:
         self._timer = None
@@ -244,7 +255,7 @@ class Desk:
         if ticket is not None:
             hashes, stride = ticket.prompt.all_hashes()
             chain = StepChain(step_id=step_id, session=ticket.step.session, hashes=hashes, hash_stride=stride)
-            self._publish(Publish(self._subjects.gateway_word(), chain))
+            self._publish(Publish(self.subjects.gateway_word(), chain))
 
     def _publish(self, publish: Publish) -> None:
         """In order, soon, without making the caller wait."""

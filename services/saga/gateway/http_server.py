@@ -17,6 +17,8 @@ from saga.gateway.http_client import ClientGoneError
 from saga.gateway.http_completions import Completions
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
+from saga.gateway.http_workflows import PATH as WORKFLOWS_PATH
+from saga.gateway.http_workflows import Workflows
 from saga.gateway.tenants import Tenants
 from saga.runtime.log import get_logger
 from saga.runtime.metrics import CONTENT_TYPE, render
@@ -34,6 +36,7 @@ class HttpServer:
         self._desk = desk
         self._tenants = tenants
         self._completions = Completions(settings, desk, engines, tenants)
+        self._workflows = Workflows(desk, tenants)
         self._since = int(time.time())
         self._runner = web.AppRunner(
             self._app(),
@@ -73,6 +76,8 @@ class HttpServer:
             openai.PATHS["completions"], self._answering(partial(self._completions.serve, "completions"))
         )
         app.router.add_get("/v1/models", self._answering(self._models))
+        app.router.add_post(WORKFLOWS_PATH, self._answering(self._workflows.declare))
+        app.router.add_get(WORKFLOWS_PATH + "/{id:.+}", self._answering(self._workflows.show))
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
@@ -140,6 +145,7 @@ class HttpServer:
 
 async def _unknown_path(request: web.Request) -> web.Response:
     known = {openai.PATHS["chat"]: "POST", openai.PATHS["completions"]: "POST", "/v1/models": "GET"}
+    known |= {WORKFLOWS_PATH: "POST", WORKFLOWS_PATH + "/ID": "GET"}
     method = known.get(request.path)
     if method is not None:
         message = f"{request.path} takes {method}, not {request.method}."

@@ -14,6 +14,7 @@ SESSION: Final = "X-Saga-Session"
 PARENT: Final = "X-Saga-Parent"
 FINAL: Final = "X-Saga-Final"
 DEADLINE: Final = "X-Saga-Deadline-S"
+NODE: Final = "X-Saga-Node"
 _TRUE: Final = ("1", "true", "yes")
 _FALSE: Final = ("", "0", "false", "no")
 
@@ -27,6 +28,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     final: bool
     deadline_s: float
     lasting: bool  # the client named the session: another step may follow
+    node: str = ""  # of the workflow's declared graph
 
 
 def identify(
@@ -55,6 +57,7 @@ def identify(
         final=_final(headers) or not lasting,
         deadline_s=_deadline_s(headers),
         lasting=lasting,
+        node=_id(headers, NODE),
     )
 
 

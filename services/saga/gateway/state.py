@@ -271,7 +271,7 @@ class GatewayState:
         return [self._taken(record, grant), Run(grant.step_id, grant.attempt, grant)]
 
     def _taken(self, record: _Step, grant: Grant) -> Publish:
-        taken = words.taken(self.gateway_id, record.step.tenant, grant)
+        taken = words.taken(self.gateway_id, record.step, grant)
         return Publish(self._subjects.lease(grant.worker_id), taken)
 
     def _accepted(self, answer: Accepted) -> Effects:

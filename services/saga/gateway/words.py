@@ -1,6 +1,6 @@
 """What the gateway says of a step: messages put together from what it knows. Called by `state.py` alone."""
 
-from saga.contract.ids import NO_WORKER, GatewayId, LeaseId, TenantId
+from saga.contract.ids import NO_WORKER, GatewayId, LeaseId
 from saga.contract.messages import (
     Grant,
     LeaseReturned,
@@ -13,7 +13,7 @@ from saga.contract.messages import (
 from saga.gateway.events import Completed
 
 
-def taken(gateway_id: GatewayId, tenant: TenantId, grant: Grant) -> LeaseTaken:
+def taken(gateway_id: GatewayId, step: StepReady, grant: Grant) -> LeaseTaken:
     """This grant was the first."""
     return LeaseTaken(
         step_id=grant.step_id,
@@ -21,12 +21,13 @@ def taken(gateway_id: GatewayId, tenant: TenantId, grant: Grant) -> LeaseTaken:
         lease_id=grant.lease_id,
         worker_id=grant.worker_id,
         gateway_id=gateway_id,
-        tenant=tenant,
+        tenant=step.tenant,
         root=grant.root,
         session=grant.session,
         session_tag=grant.session_tag,
         lease_ttl_s=grant.lease_ttl_s,
         moved_from=grant.moved_from,
+        prompt_tokens=step.prompt_tokens,
     )
 
 
@@ -69,6 +70,7 @@ def finished(gateway_id: GatewayId, step: StepReady, grant: Grant, done: Complet
         engine_s=done.engine_s,
         attempts=step.attempt + 1,
         at=step.at,
+        node=step.node,
     )
 
 

@@ -1,36 +1,37 @@
 """What a session will do next, from what is learnt: the choice behind a Protocol, by name.
 
-`saga`, the default, reads the narrowest model that knows enough and fills up from wider ones: class, tenant, all.
-Forecasts are honest about ignorance: `samples` 0 says that they are defaults. How many steps are left is read from a
-table that may lag behind the models by `STALE_SHARE` of what they have seen.
+`saga`, the default, reads every level that knows something, the class, the tenant and all, each shrunk towards the
+wider ones by how much it has seen: gaps in `blending`, returns and what is left in `hazards`. Forecasts are honest
+about ignorance: `samples` 0 says that they are defaults.
 """
 
-from itertools import zip_longest
 from typing import Final, Protocol
 
 import msgspec
 
 from saga.contract.errors import StartError
-from saga.contract.messages import GAP_SHARES
-from saga.graph.models import Model
-from saga.graph.sketch import Sketch, mixed, quantiles
+from saga.graph.blending import PRIOR, Blending
+from saga.graph.hazards import DEFAULT_RETURNS, STALE_SHARE, Hazards, returns
+from saga.graph.models import OTHER, Mean, Model
+from saga.graph.situation import Situation
 
-ENOUGH_GAPS: Final = 50.0  # samples after which a narrow model speaks alone; its P99 is then its second largest
-PRIOR_STEPS: Final = 8.0  # weight of the wider model in a probability
-MAX_REMAINING_STEPS: Final = 256
-STALE_SHARE: Final = 1 / 64
-MAX_TABLES: Final = 1_000  # of hazards; as many as models are kept
+__all__ = [
+    "DEFAULT_GAPS_S",
+    "DEFAULT_RETURNS",
+    "STALE_SHARE",
+    "Estimate",
+    "ForecastPolicy",
+    "Saga",
+    "Situation",
+    "next_tools",
+    "policy_named",
+]
+
+MAX_TABLES: Final = 1_000  # of hazards
 # Before anything is learnt: agent tools mostly take a second, people minutes.
 DEFAULT_GAPS_S: Final = (0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0, 300.0)  # at GAP_SHARES
-DEFAULT_RETURNS: Final = 0.9
 DEFAULT_GROWTH_TOKENS: Final = 500.0
-
-
-class Situation(msgspec.Struct, frozen=True, gc=False):
-    """A session whose step just ended."""
-
-    tool: str  # that it called
-    steps: int  # of the session so far
+END: Final = "~end"  # as a next tool
 
 
 class Estimate(msgspec.Struct, frozen=True, gc=False):
@@ -56,84 +57,73 @@ class Saga:
     """Shrinkage from wide to narrow, quantiles straight from the samples."""
 
     def __init__(self) -> None:
-        self._hazards: dict[str, _Hazards] = {}  # by the narrowest model
+        self._hazards: dict[str, Hazards] = {}  # by the narrowest model
+        self._blending = Blending(DEFAULT_GAPS_S)
 
     def estimate(self, situation: Situation, models: tuple[Model, ...]) -> Estimate:
         """As ForecastPolicy."""
-        gaps = mixed(_gaps(situation.tool, models), ENOUGH_GAPS)
+        tools = [model.tools[situation.tool].gaps for model in models if situation.tool in model.tools]
+        samples = max((gaps.samples for gaps in tools), default=0)
         hazards = self._hazards_of(models)
-        remaining = hazards.remaining_steps(situation.steps)
-        engine_s = next((m.engine_s.value for m in models if m.engine_s.weight), 0.0)
-        growth = next((m.growth_tokens.value for m in models if m.growth_tokens.weight), DEFAULT_GROWTH_TOKENS)
+        goes_on = returns(situation, models, hazards.flat)
+        remaining = goes_on * (1.0 + hazards.remaining_steps(situation.steps + 1))
         return Estimate(
-            returns=_returns(situation, models, hazards),
-            gap_s=tuple(quantiles(gaps, GAP_SHARES)) if gaps.weights else DEFAULT_GAPS_S,
-            new_tokens=growth,
+            returns=goes_on,
+            gap_s=self._blending.gap_s(situation, models),
+            new_tokens=_growth_tokens(situation.tool, models),
             remaining_steps=remaining,
-            remaining_engine_s=remaining * engine_s,
-            samples=gaps.samples,
+            remaining_engine_s=remaining * _mean([model.engine_s for model in models], 0.0),
+            samples=samples or max(model.gaps.samples for model in models),
         )
 
-    def _hazards_of(self, models: tuple[Model, ...]) -> "_Hazards":
+    def _hazards_of(self, models: tuple[Model, ...]) -> Hazards:
         known = self._hazards.get(models[0].name)
         if known is None or known.stale(models):
             if len(self._hazards) >= MAX_TABLES:
                 self._hazards.clear()
-            known = self._hazards[models[0].name] = _Hazards(models)
+            known = self._hazards[models[0].name] = Hazards(models)
         return known
 
 
-def _gaps(tool: str, models: tuple[Model, ...]) -> list[Sketch]:
-    """Sketches to read, most telling first: the tool anywhere says more than other tools of the same class."""
-    same_tool = [m.tools[tool].gaps for m in models if tool in m.tools]
-    return same_tool + [m.gaps for m in models]
+def next_tools(tool: str, models: tuple[Model, ...]) -> dict[str, float]:
+    """Probabilities of what the step after one that called `tool` calls; END: there is none. Most likely first.
 
-
-def _returns(situation: Situation, models: tuple[Model, ...], hazards: "_Hazards") -> float:
-    """Probability of another step: by the tool called, shrunk towards the narrowness above it and the step count."""
-    returns = 1.0 - hazards.at(situation.steps)
+    Each level is shrunk towards the wider one by PRIOR transitions.
+    """
+    found: dict[str, float] = {}
     for model in reversed(models):
-        follows = model.tools.get(situation.tool)
-        if follows is not None:
-            seen = follows.returned + follows.ended
-            returns = (follows.returned + PRIOR_STEPS * returns) / (seen + PRIOR_STEPS)
-    return returns
+        follows = model.tools.get(tool)
+        if follows is None:
+            continue
+        names = {known.number: name for name, known in model.tools.items()}
+        counts: dict[str, float] = {END: float(follows.ended)}
+        for number, edge in follows.next.items():
+            name = names.get(number, OTHER)
+            counts[name] = counts.get(name, 0.0) + edge.count
+        seen = sum(counts.values())
+        prior = PRIOR if found else 0.0
+        if seen:
+            found = {name: p * prior / (seen + prior) for name, p in found.items()}
+            for name, n in counts.items():
+                found[name] = found.get(name, 0.0) + n / (seen + prior)
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-class _Hazards:
-    """Probability that a session ends with its n-th step, each level shrunk towards the wider one."""
+def _growth_tokens(tool: str, models: tuple[Model, ...]) -> float:
+    """Mean growth of the prompt: after this tool, shrunk to that after any."""
+    any_tokens = _mean([model.growth_tokens for model in models], DEFAULT_GROWTH_TOKENS)
+    return _mean([model.tools[tool].growth_tokens for model in models if tool in model.tools], any_tokens)
 
-    def __init__(self, models: tuple[Model, ...]) -> None:
-        self._models = models
-        self._good_until = [model.outcomes * (1.0 + STALE_SHARE) for model in models]
-        self._flat = 1.0 - DEFAULT_RETURNS
-        known = max((max(len(m.ended), len(m.continued)) for m in models), default=0)
-        for model in reversed(models):
-            ended = sum(model.ended)
-            self._flat = (ended + PRIOR_STEPS * self._flat) / (ended + sum(model.continued) + PRIOR_STEPS)
-        self._at = [self._flat] * known
-        for model in reversed(models):
-            for steps, (ended, continued) in enumerate(zip_longest(model.ended, model.continued, fillvalue=0)):
-                self._at[steps] = (ended + PRIOR_STEPS * self._at[steps]) / (ended + continued + PRIOR_STEPS)
-        # Nothing is known beyond but the mean hazard.
-        self._beyond_steps = (1.0 - self._flat) / max(self._flat, 1.0 / MAX_REMAINING_STEPS)
-        self._remaining_steps = [0.0] * known
-        after = self._beyond_steps
-        for steps in range(known - 1, -1, -1):
-            after = self._remaining_steps[steps] = (1.0 - self._at[steps]) * (1.0 + after)
 
-    def stale(self, models: tuple[Model, ...]) -> bool:
-        """Whether the models are others, or have learnt too much since."""
-        pairs = zip(models, self._models, self._good_until, strict=False)
-        return len(models) != len(self._models) or any(m is not o or m.outcomes > u for m, o, u in pairs)
-
-    def at(self, steps: int) -> float:
-        """Of ending with this step."""
-        return self._at[steps] if steps < len(self._at) else self._flat
-
-    def remaining_steps(self, steps: int) -> float:
-        """Mean number of steps after this one."""
-        return self._remaining_steps[steps] if steps < len(self._at) else self._beyond_steps
+def _mean(means: list[Mean], otherwise: float) -> float:
+    """The first, narrowest one, shrunk to the next and so on; `otherwise` where nothing is known."""
+    found, known = otherwise, False
+    for mean in reversed(means):
+        if mean.weight:
+            prior = PRIOR if known else 0.0
+            found = (mean.weight * mean.value + prior * found) / (mean.weight + prior)
+            known = True
+    return found
 
 
 POLICIES: Final[dict[str, type[Saga]]] = {"saga": Saga}

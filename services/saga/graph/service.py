@@ -1,6 +1,7 @@
 """The live shell of the graph: bus and KV on one side, the core on the other. Run by `python -m saga.graph`.
 
-Without KV learning and forecasts go on, and models wait in memory. Partitions are shared by lease keys in KV.
+Without KV learning and forecasts go on, and models wait in memory. Partitions are shared by lease keys in KV. Who asks
+what is known is answered by each process for its own partitions.
 """
 
 import asyncio
@@ -9,13 +10,16 @@ import os
 import secrets
 from typing import Final
 
-from saga.contract.messages import StepFinished
+import msgspec
+
+from saga.contract.messages import Forecast, GraphAnswer, GraphAsk, GraphReset, StepFinished, WorkflowDeclared
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.graph.config import GraphConfig
+from saga.graph.inspection import answers, workflow_facts
 from saga.graph.making import Making, make_core
-from saga.graph.partitions import RENEW_S, Membership
-from saga.graph.state import GraphEvent, Loaded, Owned, Replayed, Settle
-from saga.kernel.effects import Effect, Persist, Publish, Received, Tick, WakeAt
+from saga.graph.partitions import RENEW_S, Membership, partition_of
+from saga.graph.state import GLOBAL, GraphEvent, Loaded, Owned, Replayed, Settle, model_key
+from saga.kernel.effects import Effect, Forget, Persist, Publish, Received, Tick, WakeAt
 from saga.runtime import metrics
 from saga.runtime.app import App
 from saga.runtime.bus import Bus, Entry, Incoming, KeyValue
@@ -24,8 +28,10 @@ from saga.runtime.errors import BusUnavailable, KvConflict, MessageTooLarge
 from saga.runtime.log import get_logger
 from saga.runtime.recording import Handle, recorded
 
+_TOLD: Final = 1_000  # names of models in one answer
 _SLICE: Final = 200  # replayed messages between two looks at the loop
 _LONGEST_NAP_S: Final = 60.0
+_FORGET_WITHIN_S: Final = 2.5  # what was reset, in storage; who asked for it waits
 
 log = get_logger()
 FORECASTS = metrics.counter("saga_graph_forecasts_total", "Forecasts published")
@@ -45,8 +51,12 @@ class Graph:
         self._clock = clock
         self._me = config.id or f"graph-{os.getpid()}-{secrets.token_hex(4)}"
         self._members = Membership(self._me)
-        self._stores: dict[str, bytes] = {}  # newest value of each key not stored yet
+        self._stores: dict[str, bytes | None] = {}  # newest value of each key not stored yet; None: to be deleted
+        self._storing = asyncio.Lock()
         self._store_ready = asyncio.Event()
+        self._subjects = Subjects(config.cell)
+        self._models: KeyValue | None = None  # once open
+        self._app: App | None = None  # while we live
         self._outbox: asyncio.Queue[Publish | None] = asyncio.Queue()
         self._wake_s = 0.0
         self._woken = asyncio.Event()
@@ -57,17 +67,20 @@ class Graph:
     async def live(self, app: App) -> None:
         """From the stored models to the last write."""
         self._handle = recorded(app.shared.record, "graph", self._me, self._making, self.state.handle)
-        models = await self._bus.kv(kv_bucket(self._config.cell, "graph"))
+        self._app = app
+        models = self._models = await self._bus.kv(kv_bucket(self._config.cell, "graph"))
         members = await self._bus.kv(kv_bucket(self._config.cell, "graph-members"))
         await self._learn_the_past(models)
         app.spawn(self._tick(), name="graph.tick")
         app.spawn(self._store(models), name="graph.store")
         sending = app.spawn(self._send(), name="graph.send")
         watch = await members.watch(self._member_seen)
-        subjects = Subjects(self._config.cell)
+        subjects = self._subjects
         subscriptions = [
             await self._bus.subscribe(subjects.every_step_end(), self._received),
             await self._bus.subscribe(subjects.step_ready(), self._received),
+            await self._bus.subscribe(subjects.workflow_declared(), self._declared),
+            await self._bus.subscribe(subjects.graph_ask(), self._asked),
         ]
         await self._bus.barrier()
         leasing = app.spawn(self._lease(members), name="graph.lease")
@@ -96,6 +109,58 @@ class Graph:
 
     def _received(self, incoming: Incoming) -> None:
         self.feed(Received(incoming.message))
+
+    async def _declared(self, incoming: Incoming) -> None:
+        """Every process hears of it, the one that speaks for the workflow says so."""
+        self._received(incoming)
+        message = incoming.message
+        if isinstance(message, WorkflowDeclared) and partition_of(message.root) in self.partitions:
+            facts = workflow_facts(self.state, message.root, self._clock.monotonic_s())
+            answer = GraphAnswer(member=self._me, partitions=tuple(sorted(self.partitions)))
+            if facts is not None:
+                answer = msgspec.structs.replace(answer, workflows=(facts,))
+            await incoming.respond(answer)
+
+    async def _asked(self, incoming: Incoming) -> None:
+        message = incoming.message
+        if isinstance(message, GraphReset):
+            if self._app is not None:
+                self._app.spawn(self._reset(message), name="graph.reset")
+        elif isinstance(message, GraphAsk):
+            told = answers(self.state, message, self._me, self.partitions, self._clock.monotonic_s())
+            for answer in told:
+                if message.asker:
+                    await self._bus.publish(self._subjects.graph_answer(message.asker), answer)
+                elif partition_of(message.name) in self.partitions:
+                    await incoming.respond(answer)
+
+    async def _reset(self, message: GraphReset) -> None:
+        """Forget, here and in storage, then say what."""
+        forgotten = tuple(
+            name
+            for name, model in self.state.models.items()
+            if message.name in ("", name) and partition_of(name) in self.partitions and (model.outcomes or model.tools)
+        )
+        self.feed(Received(message))
+        stored = await self._forget_stored(everything=not message.name)
+        answer = GraphAnswer(
+            member=self._me, partitions=tuple(sorted(self.partitions)), forgotten=forgotten[:_TOLD], stored=stored
+        )
+        await self._bus.publish(self._subjects.graph_answer(message.asker), answer)
+
+    async def _forget_stored(self, *, everything: bool) -> bool:
+        """Whether what was reset is gone from storage too. Models too old to be in memory are there as well."""
+        if self._models is None:
+            return False
+        try:
+            async with asyncio.timeout(_FORGET_WITHIN_S):
+                if everything:
+                    kept = model_key(GLOBAL)  # says until when was learnt, so that no replay teaches it again
+                    self._stores |= dict.fromkeys((k for k in await self._models.keys() if k != kept), None)
+                return await self._store_all(self._models)
+        except (BusUnavailable, TimeoutError):
+            self._store_ready.set()
+            return False
 
     async def _learn_the_past(self, models: KeyValue) -> None:
         """Stored models, then the tail of the step stream. Neither is needed."""
@@ -163,6 +228,9 @@ class Graph:
                 case Persist(key, value):
                     self._stores[key] = value
                     self._store_ready.set()
+                case Forget(key):
+                    self._stores[key] = None
+                    self._store_ready.set()
                 case WakeAt(at_s):
                     self._wake_s = at_s
                     self._woken.set()
@@ -172,7 +240,8 @@ class Graph:
     async def _send(self) -> None:
         while (publish := await self._outbox.get()) is not None:
             await self._bus.publish(publish.subject, publish.message)
-            FORECASTS.inc()
+            if isinstance(publish.message, Forecast):
+                FORECASTS.inc()
 
     async def _store(self, models: KeyValue) -> None:
         while True:
@@ -183,17 +252,21 @@ class Graph:
                 self._store_ready.set()
 
     async def _store_all(self, models: KeyValue) -> bool:
-        """Whether everything is stored."""
+        """Whether everything is stored, and what is to be deleted is."""
+        async with self._storing:
+            return await self._store_each(models)
+
+    async def _store_each(self, models: KeyValue) -> bool:
         while self._stores:
             key, value = next(iter(self._stores.items()))
             try:
-                await models.put(key, value)
+                await (models.delete(key) if value is None else models.put(key, value))
             except MessageTooLarge as error:
                 log.warning("graph.model_too_large", key=key, error=str(error))
             except BusUnavailable:
                 UNSTORED.inc()
                 return False
-            if self._stores.get(key) is value:
+            if key in self._stores and self._stores[key] is value:
                 del self._stores[key]
         return True
 

@@ -11,20 +11,39 @@ from typing import Final, TypeAlias
 import msgspec
 
 from saga.contract.ids import RootId, StepId, TenantId
-from saga.contract.messages import GAP_SHARES, Forecast, Message, StepCancelled, StepFinished, StepReady
+from saga.contract.messages import (
+    GAP_SHARES,
+    Forecast,
+    GraphReset,
+    Message,
+    StepCancelled,
+    StepFinished,
+    StepReady,
+    WorkflowDeclared,
+)
 from saga.contract.subjects import Subjects
-from saga.graph.aeg import Aeg, Session, tool_of
-from saga.graph.forecast import ForecastPolicy, Situation
-from saga.graph.models import Model, decode_model, encode_model
+from saga.contract.workflow_messages import Shape
+from saga.graph.aeg import Aeg, Session
+from saga.graph.bounds import MAX_ENGINE_S, MAX_GROWTH_TOKENS, newest, sane, seconds, tokens
+from saga.graph.declared import Declarations
+from saga.graph.following import FORGET_S, Following
+from saga.graph.forecast import ForecastPolicy
+from saga.graph.learning import Learning, Levels
+from saga.graph.models import Model
 from saga.graph.partitions import PARTITIONS, partition_of
-from saga.kernel.effects import Effect, Persist, Publish, Received, Tick, WakeAt
+from saga.graph.shape import class_shape, workflow_shape
+from saga.graph.shelf import GLOBAL, Shelf
+from saga.graph.situation import NO_TOOL, Situation, tool_of
+from saga.graph.storing import decode_model, encode_model
+from saga.kernel.effects import Effect, Forget, Persist, Publish, Received, Tick, WakeAt
 
-FORGET_S: Final = 3_600.0  # a workflow without a sign of life
-MAX_WORKFLOWS: Final = 20_000
-MAX_MODELS: Final = 1_000
+__all__ = ["FORGET_S", "GLOBAL", "GraphEvent", "GraphState", "Loaded", "Owned", "Replayed", "Settle", "model_key"]
+
+MAX_OVER: Final = 20_000  # workflows remembered to be over
+MAX_NAMES: Final = 4_096  # of tools, classes and sessions' parents, remembered so that each is in memory once
 PERSIST_EVERY_S: Final = 10.0  # what is lost when a process dies, the replay at the start of the next teaches again
-GLOBAL: Final = "all"
-NO_TOOL: Final = ""
+PERSIST_AT_ONCE: Final = 16  # models; forecasts do not wait for more
+PERSIST_PAUSE_S: Final = 0.02
 NEVER_S: Final = float("inf")
 _NAMED: Final = tuple(map(GAP_SHARES.index, (0.5, 0.9, 0.95, 0.99)))
 
@@ -67,16 +86,24 @@ class GraphState:
         self._subjects = subjects
         self._policy = policy
         self._owned = frozenset(range(PARTITIONS))
+        self._now_s = -NEVER_S
         self._next_tick_s = NEVER_S
-        self.workflows: OrderedDict[RootId, Aeg] = OrderedDict()  # longest unseen first
-        self.models: OrderedDict[str, Model] = OrderedDict()  # longest unused first
+        self._following = Following()
+        self.workflows = self._following.workflows  # longest unseen first
+        self._shelf = Shelf()
+        self.models = self._shelf.models
+        self._learning = Learning(self._shelf)
+        self.declared = Declarations()
         self._over: OrderedDict[RootId, StepId] = OrderedDict()  # the step that ended a workflow may be told twice
-        self._dirty: dict[str, None] = {}
+        self._names: dict[str, str] = {}
+        self._sessions = 0  # ever followed
+        self._due: list[str] = []  # models to be stored now
 
     # The one door
 
     def handle(self, event: GraphEvent, now_s: float) -> Effects:
-        """Take an event in and return what to do about it. `now_s`: monotonic."""
+        """Take an event in and return what to do about it. `now_s`: monotonic; what lies before the last one is not."""
+        self._now_s = now_s = max(now_s, self._now_s)
         effects: Effects = []
         match event:
             case Received(message):
@@ -98,82 +125,99 @@ class GraphState:
 
     def settle(self) -> Effects:
         """Before the end: everything of ours that is not stored yet."""
-        return self._persist(list(self._dirty))
+        return self._persist([*self._due, *self._shelf.dirty])
+
+    # Questions
+
+    def class_shape(self, name: str) -> Shape | None:
+        """The graph of a class (or tenant, or all) as it is learnt; None: nothing is."""
+        model = self.models.get(name)
+        return class_shape(model) if model is not None else None
+
+    def workflow_shape(self, root: RootId) -> Shape | None:
+        """The graph of a live workflow; None: no such workflow."""
+        aeg = self.workflows.get(root)
+        return workflow_shape(aeg) if aeg is not None else None
 
     # Messages
 
     def _received(self, message: Message, now_s: float, *, live: bool) -> Effects:
         if isinstance(message, StepFinished):
-            return self._finished(message, now_s, live=live)
+            return self._finished(message, now_s, live=live) if sane(message) else []
         if isinstance(message, StepReady):
-            self._ready(message, now_s)
+            if sane(message):
+                self._ready(message, now_s)
         elif isinstance(message, StepCancelled):
-            self._cancelled(message, now_s)
+            # A sign of life, no more: a client that left may come back.
+            if message.root in self.workflows:
+                self._workflow(message.root, message.tenant, now_s)
+        elif isinstance(message, WorkflowDeclared):
+            if self._workflow(message.root, message.tenant, now_s) is not None:
+                self.declared.declare(message)
+        elif isinstance(message, GraphReset):
+            return self._reset(message.name)
         return []
 
     def _ready(self, message: StepReady, now_s: float) -> None:
         """The session's next step: the gap is over. Sent again and again until answered; the first counts."""
         aeg = self._workflow(message.root, message.tenant, now_s)
-        session = aeg.session(message.session, message.agent_class, message.parent)
+        if aeg is None:
+            return
+        session = self._session(aeg, message)
         if session.steps and message.step_id not in (session.last_step, session.ready_step):
-            gap_s = message.gap_s
-            if gap_s < 0 and session.ended_s >= 0:
-                gap_s = max(0.0, now_s - session.ended_s - message.waited_s)
-            self._returned(self._levels(aeg.tenant, session.agent_class), session, gap_s)
-            session.ready_step, session.ready_gap_s = message.step_id, gap_s
+            gap_s = seconds(message.gap_s)
+            waited_s = seconds(message.waited_s)
+            if gap_s < 0 <= session.ended_s and waited_s >= 0:
+                gap_s = seconds(max(0.0, now_s - session.ended_s - waited_s))
+            self._learning.returned(self._learning.levels(aeg.tenant, session), session, gap_s)
+            session.back(message.step_id, gap_s)
 
     def _finished(self, message: StepFinished, now_s: float, *, live: bool) -> Effects:
         if self._over.get(message.root) == message.step_id:
             return []
         aeg = self._workflow(message.root, message.tenant, now_s)
-        if message.step_id in aeg.nodes:
+        if aeg is None or message.step_id in aeg.nodes:
             return []
-        session = aeg.session(message.session, message.agent_class, message.parent)
-        levels = self._levels(aeg.tenant, session.agent_class)
+        session = self._session(aeg, message)
+        levels = self._learning.levels(aeg.tenant, session)
+        self.declared.took(message)
         learn = live or message.at > levels[-1].learnt_until_at
-        tool = tool_of(message)
-        if learn:
-            self._goes_on(levels, session)  # another call of the session was on its way
-        if session.steps:
-            if session.ready_step != message.step_id:  # its StepReady was lost, or lies before our time
-                if learn:
-                    self._returned(levels, session, message.gap_s)
-                session.ready_gap_s = message.gap_s
+        if not session.steps:
             if learn:
-                growth = message.prompt_tokens - session.prompt_tokens
-                for model in levels:
-                    model.saw_next(session.tool, tool, growth)
-        aeg.add(message, tool, session.ready_gap_s)
-        session.steps += 1
-        session.tool, session.last_step, session.prompt_tokens = tool, message.step_id, message.prompt_tokens
-        session.ended_s = now_s if live else -1.0
-        session.ready_gap_s = -1.0
+                self._learning.spawned(aeg, session)
+        elif session.ready_step != message.step_id:  # its StepReady was lost, or lies before our time
+            gap_s = seconds(message.gap_s)
+            if learn:
+                self._learning.returned(levels, session, gap_s)
+            session.back(message.step_id, gap_s)
+        elif learn:
+            self._learning.goes_on(levels, session)  # another call of the session was on its way
+        tool = self._name(tool_of(message))
+        prompt_tokens, engine_s = tokens(message.prompt_tokens), seconds(message.engine_s, MAX_ENGINE_S)
         if learn:
+            growth = min(prompt_tokens - session.prompt_tokens, MAX_GROWTH_TOKENS)
+            self._learning.stepped(levels, session, tool, growth, engine_s)
             for model in levels:
-                model.saw_step(message.engine_s)
-                model.learnt_until_at = max(model.learnt_until_at, message.at)
-                self._dirty[model.name] = None
-            if tool == NO_TOOL:
-                # Most clients never say that they are done. An answer that calls no tool is taken for the end until
-                # the session comes back: waiting for silence would teach the length of tasks half an hour late.
-                self._ended(levels, session)
+                model.learnt_until_at = newest(model.learnt_until_at, message.at)
+        self._following.grew(aeg.add(message, session, tool, prompt_tokens, engine_s))
+        session.stepped(message.step_id, tool, prompt_tokens, now_s if live else -1.0)
+        if learn and tool == NO_TOOL:
+            # Most clients never say that they are done. An answer that calls no tool is taken for the end until the
+            # session comes back: waiting for silence would teach the length of tasks half an hour late.
+            self._learning.ended(levels, session)
         if message.final:
             self._forget(aeg, learn=learn)
             self._over[message.root] = message.step_id
-            if len(self._over) > MAX_WORKFLOWS:
+            if len(self._over) > MAX_OVER:
                 self._over.popitem(last=False)
             return []
         if not live or partition_of(message.root) not in self._owned:
             return []
         return [self._forecast(message, session, levels)]
 
-    def _cancelled(self, message: StepCancelled, now_s: float) -> None:
-        """A sign of life, no more: a client that left may come back."""
-        if message.root in self.workflows:
-            self._workflow(message.root, message.tenant, now_s)
-
-    def _forecast(self, message: StepFinished, session: Session, levels: tuple[Model, ...]) -> Publish:
-        said = self._policy.estimate(Situation(session.tool, session.steps), levels)
+    def _forecast(self, message: StepFinished, session: Session, levels: Levels) -> Publish:
+        said = self._policy.estimate(Situation(session.tool, session.steps, session.context), levels)
+        said = self.declared.adjusted(message.root, message.session, said)
         p50, p90, p95, p99 = (said.gap_s[i] for i in _NAMED)
         forecast = Forecast(
             root=message.root,
@@ -193,106 +237,93 @@ class GraphState:
         )
         return Publish(self._subjects.forecast(message.worker_id), forecast)
 
-    # Learning
+    # Books
 
-    def _ended(self, levels: tuple[Model, ...], session: Session) -> None:
-        session.counted_end = session.steps
-        for model in levels:
-            model.saw_end(session.tool, session.steps)
-            self._dirty[model.name] = None
+    def _workflow(self, root: RootId, tenant: TenantId, now_s: float) -> Aeg | None:
+        """The workflow of that name, made when new; None when it is another tenant's."""
+        aeg = self._following.seen(root, tenant, now_s)
+        while (crowded_out := self._following.excess()) is not None:
+            self._forget(crowded_out, learn=False)
+        return aeg
 
-    def _returned(self, levels: tuple[Model, ...], session: Session, gap_s: float) -> None:
-        self._goes_on(levels, session)
-        for model in levels:
-            model.saw_return(session.tool, session.steps, gap_s)
-            self._dirty[model.name] = None
-
-    def _goes_on(self, levels: tuple[Model, ...], session: Session) -> None:
-        """A sign of life after what was taken for the end."""
-        if session.counted_end:
-            for model in levels:
-                model.took_end_back(NO_TOOL, session.counted_end)
-            session.counted_end = 0
+    def _session(self, aeg: Aeg, message: StepReady | StepFinished) -> Session:
+        agent_class = self.declared.class_of(message.root, message.parent, message.agent_class)
+        session = aeg.session(message.session, self._name(agent_class), message.parent)
+        if not session.number:
+            self._sessions = session.number = self._sessions + 1
+        return session
 
     def _forget(self, aeg: Aeg, *, learn: bool = True) -> None:
         """The workflow is over, and with it all its sessions."""
-        del self.workflows[aeg.root]
+        self._following.drop(aeg)
+        self.declared.drop(aeg.root)
+        if learn:
+            self._over_for_all(aeg)
+
+    def _over_for_all(self, aeg: Aeg) -> None:
         for session in aeg.sessions.values():
-            if session.steps and learn and not session.counted_end:
-                self._ended(self._levels(aeg.tenant, session.agent_class), session)
+            if session.steps and not session.counted_end:
+                self._learning.ended(self._learning.levels(aeg.tenant, session), session)
 
-    def _levels(self, tenant: TenantId, agent_class: str) -> tuple[Model, ...]:
-        """Models from the narrowest to the widest."""
-        wide = (self._model(f"tenant/{tenant}"), self._model(GLOBAL))
-        return (self._model(f"class/{tenant}/{agent_class}"), *wide) if agent_class else wide
+    def _name(self, name: str) -> str:
+        """The same name, of which there is one in memory."""
+        if len(self._names) >= MAX_NAMES:
+            self._names.clear()
+        return self._names.setdefault(name, name)
 
-    def _model(self, name: str) -> Model:
-        model = self.models.get(name)
-        if model is None:
-            model = self.models[name] = Model(name)
-            if len(self.models) > MAX_MODELS:
-                self._drop_model(next(iter(self.models)))
-        self.models.move_to_end(name)
-        return model
-
-    def _drop_model(self, name: str) -> None:
-        """From memory; what is stored of it stays and is loaded at the next start."""
-        del self.models[name]
-        self._dirty.pop(name, None)
+    # Storage
 
     def _loaded(self, value: bytes) -> None:
         model = decode_model(value)
-        if model is None:
-            return
-        known = self.models.get(model.name)
-        if known is None or known.learnt_until_at < model.learnt_until_at:
-            self.models[model.name] = model
-            if len(self.models) > MAX_MODELS:
-                self._drop_model(next(iter(self.models)))
+        if model is not None:
+            known = self.models.get(model.name)
+            if known is None or known.learnt_until_at < model.learnt_until_at:
+                self._shelf.put(model)
 
-    # Books
-
-    def _workflow(self, root: RootId, tenant: TenantId, now_s: float) -> Aeg:
-        aeg = self.workflows.get(root)
-        if aeg is None:
-            aeg = self.workflows[root] = Aeg(root, tenant, now_s)
-            if len(self.workflows) > MAX_WORKFLOWS:
-                self._forget(next(iter(self.workflows.values())), learn=False)
-        aeg.seen_s = now_s
-        self.workflows.move_to_end(root)
-        return aeg
-
-    def _wake(self, effects: Effects, now_s: float) -> None:
-        """Ask to be called when there is something to store or to forget."""
-        next_s = now_s + PERSIST_EVERY_S if self._dirty else NEVER_S
-        if self.workflows:
-            next_s = min(next_s, next(iter(self.workflows.values())).seen_s + FORGET_S)
-        if next_s < self._next_tick_s:
-            self._next_tick_s = next_s
-            effects.append(WakeAt(next_s))
+    def _reset(self, name: str) -> Effects:
+        """Forget a model, or all, here and where it is stored. What was replayed once is not learnt again."""
+        names = [name] if name else list(self.models)
+        for known in names:
+            model = self._shelf.drop(known)
+            if known == GLOBAL and model is not None:
+                self.models[GLOBAL] = Model(GLOBAL, learnt_until_at=model.learnt_until_at)
+        effects = self._persist([GLOBAL] if GLOBAL in names else [])
+        return effects + [Forget(model_key(n)) for n in names if n != GLOBAL and partition_of(n) in self._owned]
 
     def _tick(self, now_s: float) -> Effects:
-        while self.workflows:
-            oldest = next(iter(self.workflows.values()))
-            if now_s - oldest.seen_s < FORGET_S:
-                break
-            self._forget(oldest)
-        return self._persist(list(self._dirty))
+        while (silent := self._following.fell_silent(now_s)) is not None:
+            self.declared.drop(silent.root)
+            self._over_for_all(silent)  # until it comes back
+        while (forgotten := self._following.forgotten(now_s)) is not None:
+            self._forget(forgotten)
+        effects: Effects = []
+        if not self._due:
+            self._due = list(self._shelf.dirty)
+            gone = self._shelf.take_dropped()
+            effects += [Forget(model_key(name)) for name in gone if partition_of(name) in self._owned]
+        now, self._due = self._due[:PERSIST_AT_ONCE], self._due[PERSIST_AT_ONCE:]
+        return effects + self._persist(now)
 
     def _persist(self, names: list[str]) -> Effects:
         effects: Effects = []
         for name in names:
-            self._dirty.pop(name, None)
+            self._shelf.dirty.pop(name, None)
             if partition_of(name) in self._owned and name in self.models:
                 effects.append(Persist(model_key(name), encode_model(self.models[name])))
         return effects
 
+    def _wake(self, effects: Effects, now_s: float) -> None:
+        """Ask to be called when there is something to store or to forget."""
+        next_s = now_s + PERSIST_EVERY_S if self._shelf.dirty else NEVER_S
+        if self._due:
+            next_s = now_s + PERSIST_PAUSE_S
+        next_s = min(next_s, self._following.next_silent_s)
+        if next_s < self._next_tick_s:
+            self._next_tick_s = next_s
+            effects.append(WakeAt(next_s))
+
     def check(self) -> None:
         """Raise AssertionError where bounds or orders are broken."""
-        seen = [aeg.seen_s for aeg in self.workflows.values()]
-        if seen != sorted(seen):
-            raise AssertionError("workflows are not in the order of their last sign of life")
-        if len(self.models) > MAX_MODELS or len(self.workflows) > MAX_WORKFLOWS:
-            raise AssertionError("more workflows or models than allowed")
-        if not set(self._dirty) <= set(self.models):
-            raise AssertionError("a model that is not here is to be stored")
+        self._following.check()
+        self._shelf.check()
+        self.declared.check()

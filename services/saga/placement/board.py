@@ -14,6 +14,7 @@ from saga.placement.queue import TagQueue
 from saga.placement.records import Lease, Session, Step, Worker
 
 MAX_SESSIONS = 50_000  # remembered; the ones used longest ago are forgotten first
+MAX_ANSWERED = 1_024  # sub-agents of one session that are done, while it does not go on
 MAX_ENDED = 20_000  # step ids remembered so that a late message cannot bring one back
 
 
@@ -168,6 +169,21 @@ class Board:
             worker.plain = None
             worker.homed_sessions += 1
             worker.homed_tokens += context_tokens
+
+    def answers(self, child: SessionId, parent: SessionId, root: str) -> None:
+        """A session ended a step without a tool call: if it is a sub-agent, it may be done."""
+        if parent in ("", child):
+            return
+        answered = self.session(parent, root).answered
+        answered[child] = None
+        if len(answered) > MAX_ANSWERED:
+            del answered[next(iter(answered))]
+
+    def goes_on(self, child: SessionId, parent: SessionId) -> None:
+        """A session has another step: if it is a sub-agent, it is not done."""
+        session = self.sessions.get(parent)
+        if session is not None:
+            session.answered.pop(child, None)
 
     def forget_session(self, session_id: SessionId) -> None:
         """The session will not come back."""

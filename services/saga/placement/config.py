@@ -1,6 +1,6 @@
 """Settings of placement, read once from SAGA_PLACEMENT_* by `__main__`."""
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -17,6 +17,7 @@ class PlacementSettings(msgspec.Struct, frozen=True, kw_only=True):
     id: str = ""  # unique in the cell; empty: random
     policy: str = "saga"  # where a step without a home starts, see saga.placement.policy
     lookahead_steps: int = 1  # given to an engine beyond what it can start now, to hide the round trip
+    supersede: Literal["on", "off"] = "on"  # fresh session tags once old ones pin dead KV, see placement.supersession
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""

@@ -1,14 +1,15 @@
 """The start of steps: who is next for a slot, where a homeless step goes, and the grant that says so."""
 
-from saga.contract.ids import NO_WORKER, LeaseId, PoolId, SessionTag, StepId, WorkerId, session_tag
-from saga.contract.messages import Grant, NeedChain, StepReady, WaitCause
+from saga.contract.ids import NO_WORKER, LeaseId, PoolId, SessionId, SessionTag, StepId, WorkerId, session_tag
+from saga.contract.messages import Grant, NeedChain, SessionsReleased, StepReady, WaitCause
 from saga.contract.subjects import Subjects
-from saga.kernel.effects import Effect, Publish
+from saga.kernel.effects import Effect, Log, Publish
 from saga.kernel.steps import Move
 from saga.placement.board import Board
 from saga.placement.policy import Candidate, PlacementPolicy
-from saga.placement.records import Lease, Step, Worker
+from saga.placement.records import Lease, Session, Step, Worker
 from saga.placement.stealing import Load, StealPolicy
+from saga.placement.supersession import Tagged
 
 GRANT_TTL_S = 2.0  # untaken, a lease dies after this
 LEASE_TTL_S = 5.0  # taken, it dies after this without renewal
@@ -28,14 +29,18 @@ class Dispatcher:
         stealing: StealPolicy | None = None,
         *,
         lookahead: int,
+        supersede: bool,
     ) -> None:
+        """`supersede`: a session gets a fresh tag when its old one pins dead KV; else one for all its life."""
         self.leading = False
         self.fence = 0
+        self.superseded_pages = 0  # that fresh tags let go
         self._board = board
         self._subjects = subjects
         self._policy = policy
         self._stealing = stealing
         self._lookahead = lookahead
+        self._supersede = supersede
         self._admission_fence = 0
         self._leases_given = 0
 
@@ -52,6 +57,7 @@ class Dispatcher:
         """Take over the page chain of the step's prompt; ask for the whole when its base is unknown here."""
         session = self._board.session(step.session, step.root)
         if session.extend(step.base_pages, step.base_tip, step.new_hashes, step.hash_stride):
+            self._board.steps[step.step_id].chain = session.hashes if session.stride == 1 else None
             return []
         need = NeedChain(step_id=step.step_id, attempt=step.attempt, session=step.session, fence=self.fence)
         return [Publish(self._subjects.gateway(step.gateway_id), need)]
@@ -69,6 +75,28 @@ class Dispatcher:
             return home if home and not self._board.workers else NO_WORKER
         fits = worker.hello.pool == step.admitted.step.pool and worker.usable(now_s)
         return home if fits else NO_WORKER
+
+    def let_children_go(self, step: StepReady) -> Effects:
+        """The session goes on: those that it had started, and that have answered, have told it what they were for.
+
+        One that is asked again all the same only pays for a prefill, if its KV has gone by then.
+        """
+        parent = self._board.sessions.get(step.session)
+        if parent is None or not parent.answered or not self._supersede:
+            return []
+        by_home: dict[WorkerId, list[SessionId]] = {}
+        for child in parent.answered:
+            session = self._board.sessions.get(child)
+            if session is not None and session.home:
+                by_home.setdefault(session.home, []).append(child)
+        parent.answered.clear()
+        return [
+            Publish(
+                self._subjects.sessions_released(home),
+                SessionsReleased(worker_id=home, sessions=tuple(children), reason="superseded", fence=self.fence),
+            )
+            for home, children in by_home.items()
+        ]
 
     # --- queueing ----------------------------------------------------------------------------------------------
 
@@ -206,6 +234,7 @@ class Dispatcher:
         lease_id = LeaseId(f"{self.fence:012x}{self._leases_given:08x}")
         engine_s = hello.cost.step_s(ready.prompt_tokens, cached_tokens, step.tokens - ready.prompt_tokens)
         waited: WaitCause = step.wait_cause
+        tag, told = self._tag(session, step) if hello.session_tags else (NO_TAG, [])
         grant = Grant(
             step_id=step_id,
             attempt=step.attempt,
@@ -214,7 +243,7 @@ class Dispatcher:
             session=ready.session,
             worker_id=hello.worker_id,
             engine_url=hello.engine_url,
-            session_tag=session_tag(ready.session, 0) if hello.session_tags else NO_TAG,
+            session_tag=tag,
             cached_tokens=cached_tokens,
             reason=reason,
             cost_s=engine_s,
@@ -228,7 +257,32 @@ class Dispatcher:
         self._hold(step, Lease(lease_id, step_id, hello.worker_id, step.tokens, engine_s, now_s + GRANT_TTL_S))
         # At home there from now on, not only once it has finished: the next choice must see it.
         self._board.settle(session, hello.worker_id, max(session.context_tokens, ready.prompt_tokens))
-        return [Publish(self._subjects.gateway(ready.gateway_id), grant)]
+        return [Publish(self._subjects.gateway(ready.gateway_id), grant), *told]
+
+    def _tag(self, session: Session, step: Step) -> tuple[SessionTag, Effects]:
+        """The tag that the step runs under: a fresh one when that of its session pins too much that is dead."""
+        ready = step.admitted.step
+        if not self._supersede:
+            return session_tag(ready.session), []
+        if session.tagged is None:
+            session.tagged = Tagged(session_tag(ready.session, ready.step_id))
+        tagged = session.tagged
+        dead = tagged.follow(ready.step_id, ready.agent_class, step.chain, self._board.steps)
+        if not dead.choice:
+            return tagged.tag, []
+        tagged.tag = session_tag(ready.session, ready.step_id)
+        self.superseded_pages += dead.choice
+        facts = {"session": ready.session, "step": ready.step_id, "reason": dead.reason}
+        return tagged.tag, [Log("placement.superseded", {**facts, "pages": dead.choice})]
+
+    def follow_claim(self, step: Step, tag: SessionTag) -> None:
+        """A step that runs already: its session goes on under the tag that it has."""
+        session = self._board.session(step.admitted.step.session, step.admitted.step.root)
+        if self._supersede and tag and session.tagged is None:
+            session.tagged = Tagged(tag)
+            session.tagged.follow(
+                step.admitted.step.step_id, step.admitted.step.agent_class, step.chain, self._board.steps
+            )
 
     def follow_grant(self, step: Step, grant: Grant, now_s: float) -> None:
         """A standby books what its leader granted."""

@@ -19,6 +19,7 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
     holder_id: str
     policy: str  # one of POLICIES
     lookahead_steps: int
+    supersede: bool = False  # whether sessions get fresh tags
     born_s: float  # on the core's clock
 
 
@@ -29,5 +30,6 @@ def make_core(making: Making) -> PlacementState:
         Subjects(making.cell),
         POLICIES[making.policy](),
         lookahead=making.lookahead_steps,
+        supersede=making.supersede,
         now_s=making.born_s,
     )

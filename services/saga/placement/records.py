@@ -6,6 +6,7 @@ from saga.contract.ids import LeaseId, SessionId, StepId, WorkerId
 from saga.contract.messages import StepAdmitted, WaitCause, WorkerHello
 from saga.kernel.steps import StepLife
 from saga.placement.policy import Candidate
+from saga.placement.supersession import Tagged
 
 OUTPUT_CLAIM_TOKENS = 1_024  # KV set aside for output when the client's limit is far above what answers need
 
@@ -83,12 +84,13 @@ class Worker:
 class Step:
     """One admitted step that is not over."""
 
-    __slots__ = ("admitted", "attempt", "engine_s", "lease", "life", "named_s", "queued_at", "wait_cause")
+    __slots__ = ("admitted", "attempt", "chain", "engine_s", "lease", "life", "named_s", "queued_at", "wait_cause")
 
     def __init__(self, admitted: StepAdmitted, life: StepLife, now_s: float) -> None:
         self.admitted = admitted
         self.life = life
         self.attempt = admitted.step.attempt
+        self.chain: bytes | None = None  # page hashes of its prompt; None: not at hand, or with a stride
         self.named_s = now_s
         self.lease: Lease | None = None
         self.engine_s = 0.0  # modelled work, as estimated when it was queued
@@ -102,9 +104,9 @@ class Step:
 
 
 class Session:
-    """Where a session is at home, and the page chain of its last prompt."""
+    """Where a session is at home, the page chain of its last prompt, and what its tag pins."""
 
-    __slots__ = ("context_tokens", "hashes", "home", "root", "session", "stride")
+    __slots__ = ("answered", "context_tokens", "hashes", "home", "root", "session", "stride", "tagged")
 
     def __init__(self, session: SessionId, root: str) -> None:
         self.session = session
@@ -113,6 +115,8 @@ class Session:
         self.stride = 1
         self.home: WorkerId = WorkerId("")
         self.context_tokens = 0
+        self.answered: dict[SessionId, None] = {}  # its sub-agents that ended with an answer, not with a tool call
+        self.tagged: Tagged | None = None  # None: this leader has granted none of its steps yet
 
     def extend(self, base_pages: int, base_tip: bytes, new_hashes: bytes, stride: int) -> bool:
         """Take over a step's chain. False when its base is not what is known here: ask for the whole."""

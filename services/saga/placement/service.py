@@ -16,6 +16,7 @@ from saga.runtime.clock import MonotonicClock
 from saga.runtime.config import load
 from saga.runtime.driver import Driver
 from saga.runtime.errors import StartError
+from saga.runtime.freshness import watched
 from saga.runtime.recording import recorded
 
 
@@ -28,6 +29,7 @@ def making_of(settings: PlacementSettings, holder_id: str, now_s: float) -> Maki
         holder_id=holder_id,
         policy=settings.policy,
         lookahead_steps=settings.lookahead_steps,
+        supersede=settings.supersede == "on",
         born_s=now_s,
     )
 
@@ -42,7 +44,7 @@ async def serve(app: App) -> None:
     state = make_core(making)
     bus = await app.connect()
     handle = recorded(app.shared.record, "placement", holder_id, making, state.handle)
-    driver = Driver(state, bus, clock=clock, handle=handle)
+    driver = Driver(state, bus, clock=clock, handle=watched(handle, clock))
     _watch_levels(state)
 
     candidate = Candidate(
@@ -80,6 +82,9 @@ def _watch_levels(state: PlacementState) -> None:
     metrics.gauge("saga_placement_sessions", "Sessions remembered").set_function(lambda: len(board.sessions))
     metrics.gauge("saga_placement_resident_pages", "Pages in the residency index").set_function(
         lambda: board.index.pages
+    )
+    metrics.gauge("saga_placement_superseded_pages", "Pages that fresh session tags have let go").set_function(
+        lambda: state.superseded_pages
     )
     metrics.gauge("saga_placement_stale_workers", "Workers whose residency awaits a snapshot").set_function(
         lambda: len(board.index.stale_workers())

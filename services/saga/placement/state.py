@@ -60,15 +60,21 @@ class PlacementState:
         stealing: StealPolicy | None = None,
         *,
         lookahead: int = 1,
+        supersede: bool = True,
         now_s: float = 0.0,
     ) -> None:
         self.board = Board()
         self.leading = False
         self._subjects = subjects
-        self._dispatch = Dispatcher(self.board, subjects, policy, stealing, lookahead=lookahead)
+        self._dispatch = Dispatcher(self.board, subjects, policy, stealing, lookahead=lookahead, supersede=supersede)
         self._tick_s = min(TICK_S, stealing.every_s) if stealing is not None else TICK_S
         self._highest_fence = 0
         self._presence = Presence(self.board, self._dispatch, subjects, holder_id, now_s)
+
+    @property
+    def superseded_pages(self) -> int:
+        """That fresh session tags let go, since the core was made."""
+        return self._dispatch.superseded_pages
 
     def check(self) -> None:
         """Assert what must always hold."""
@@ -156,8 +162,9 @@ class PlacementState:
             if step.life.may(Move.RETURN):
                 step.life.advance(Move.RETURN)
             step.attempt = admitted.step.attempt
-        asks = self._dispatch.learn_chain(admitted.step)
-        return asks + self._dispatch.start_or_queue(step_id, admitted.home, now_s)
+        self.board.goes_on(admitted.step.session, admitted.step.parent)
+        effects = self._dispatch.let_children_go(admitted.step) + self._dispatch.learn_chain(admitted.step)
+        return effects + self._dispatch.start_or_queue(step_id, admitted.home, now_s)
 
     def _taken(self, taken: LeaseTaken, now_s: float) -> Effects:
         effects = self._running(taken.step_id, taken.lease_id, now_s)
@@ -196,6 +203,8 @@ class PlacementState:
         else:
             session = self.board.session(finished.session, finished.root)
             self.board.settle(session, finished.worker_id, finished.prompt_tokens + finished.output_tokens)
+            if not finished.tools and finished.finish_reason != "tool_calls":
+                self.board.answers(finished.session, finished.parent, finished.root)
         return effects
 
     def _over(self, step_id: StepId, move: Move, now_s: float, *, silent: bool = False) -> Effects:
@@ -305,6 +314,7 @@ class PlacementState:
         session = self.board.session(claim.step.session, claim.step.root)
         self.board.settle(session, claim.worker_id, claim.step.prompt_tokens)
         asks = self._dispatch.learn_chain(claim.step)
+        self._dispatch.follow_claim(step, claim.session_tag)
         return asks + self._running(step_id, claim.lease_id, now_s)
 
     def _chain(self, chain: StepChain) -> Effects:
@@ -322,6 +332,8 @@ class PlacementState:
             Publish(self._subjects.leader_hello(), LeaderHello(service="placement", fence=fence)),
             Log("placement.leading", {"fence": fence, "steps": len(self.board.steps)}),
         ]
+        for session in self.board.sessions.values():
+            session.tagged = None  # from an earlier lead, if at all: another may have given it a fresh one since
         for step_id, step in list(self.board.steps.items()):
             step.named_s = now_s
             if step.life.state is StepState.GRANTED and step.lease is not None:

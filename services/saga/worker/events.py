@@ -44,6 +44,7 @@ class KvEvents(msgspec.Struct, frozen=True):
     """Changes of the engine's cache, in order and without a gap."""
 
     changes: tuple[ResidencyChange, ...]
+    published_at: float = 0.0  # wall time, by the engine; 0: unknown, or of the past before the agent came
 
 
 class KvEventsLost(msgspec.Struct, frozen=True):

@@ -48,8 +48,8 @@ class ResidencyFeed:
     """The pages of one engine, the deltas not sent yet, and the snapshots asked for."""
 
     __slots__ = (
-        "_asked", "_batch", "_batch_pages", "_due_s", "_epoch", "_flights", "_held", "_jitter_s", "_part_due_s", "_rng",
-        "_seq", "_worker_id",
+        "_asked", "_batch", "_batch_pages", "_due_s", "_epoch", "_flights", "_held", "_jitter_s", "_part_due_s",
+        "_published_at", "_rng", "_seq", "_worker_id",
     )  # fmt: skip
 
     def __init__(self, worker_id: WorkerId, rng: Random, jitter_s: float = 0.2) -> None:
@@ -61,6 +61,7 @@ class ResidencyFeed:
         self._held: set[int] = set()
         self._batch: list[ResidencyChange] = []
         self._batch_pages = 0
+        self._published_at = 0.0  # the oldest in the batch
         self._due_s = NEVER_S
         self._asked: OrderedDict[str, float] = OrderedDict()  # inbox -> when to start
         self._flights: list[_Flight] = []
@@ -92,8 +93,10 @@ class ResidencyFeed:
         self._due_s = NEVER_S
         self._flights.clear()
 
-    def change(self, changes: tuple[ResidencyChange, ...], now_s: float) -> list[ResidencyDelta]:
-        """Take changes in; the deltas that are full now."""
+    def change(
+        self, changes: tuple[ResidencyChange, ...], now_s: float, published_at: float = 0.0
+    ) -> list[ResidencyDelta]:
+        """Take changes in; the deltas that are full now. `published_at`: wall time by the engine, 0 when unknown."""
         deltas = []
         for change in changes:
             if isinstance(change, PagesStored):
@@ -103,6 +106,8 @@ class ResidencyFeed:
             else:
                 self._held.clear()
             for piece in _pieces(change):
+                if not self._batch:
+                    self._published_at = published_at
                 self._add(piece)
                 self._batch_pages += 0 if isinstance(piece, AllCleared) else len(piece.hashes) // HASH_BYTES
                 if self._batch_pages >= BATCH_PAGES or len(self._batch) >= MAX_DELTA_CHANGES:
@@ -120,7 +125,14 @@ class ResidencyFeed:
         changes = tuple(self._batch)
         self._batch.clear()
         self._batch_pages = 0
-        return [ResidencyDelta(worker_id=self._worker_id, epoch=self._epoch, seq=self._seq, changes=changes)]
+        delta = ResidencyDelta(
+            worker_id=self._worker_id,
+            epoch=self._epoch,
+            seq=self._seq,
+            changes=changes,
+            published_at=self._published_at,
+        )
+        return [delta]
 
     def ask(self, inbox: str, now_s: float) -> None:
         """Somebody wants a snapshot. One that waits already for this asker will do; beyond a bound the oldest waits in

@@ -41,18 +41,18 @@ from saga.worker.events import (
     LoadMissed,
     LoadSeen,
     Restored,
-    SetRetention,
     TagClosed,
     TagCloseFailed,
     WorkerEffect,
     WorkerEvent,
 )
 from saga.worker.journal import encode_record
+from saga.worker.keeping import EngineRoom, Keeping
 from saga.worker.leases import Lease, LeaseTable
 from saga.worker.presence import HEARTBEAT_S, NEVER_S, Presence
 from saga.worker.residency import ResidencyFeed
-from saga.worker.retention import Idle, RetentionPolicy
-from saga.worker.tags import OpenTag, TagRecord, TagTable
+from saga.worker.retention import RetentionPolicy
+from saga.worker.tags import TagRecord, TagTable
 
 UNCLAIMED_S: Final = 10.0  # a tag from the journal that no lease claims goes after this
 Effects = list[WorkerEffect]
@@ -83,6 +83,7 @@ class WorkerState:
         self.presence = Presence(worker_id, engine_url, heartbeat_s)
         self.leases = LeaseTable(lease_ttl_s)
         self.tags = TagTable()
+        self.keeping = Keeping(retention, self.tags)
         self.feed = ResidencyFeed(worker_id, rng, resync_jitter_s)
         self._on_message: dict[type[Message], Callable[[Any, float], Effects]] = {
             LeaseTaken: self._lease_taken,
@@ -112,6 +113,7 @@ class WorkerState:
         """Raise AssertionError where tables disagree: a lease out keeps its tag open, and none closes under it."""
         self.leases.check()
         self.tags.check()
+        self.keeping.check()
         for lease_id in self.tags.leases_out():
             if not self.leases.out(lease_id):
                 raise AssertionError(f"a tag waits for lease {lease_id}, which is not out")
@@ -149,8 +151,8 @@ class WorkerState:
 
     def _of_engine(self, event: WorkerEvent, now_s: float) -> Effects:
         match event:
-            case KvEvents(changes):
-                return self._deltas(self.feed.change(changes, now_s)) if self.hello else []
+            case KvEvents(changes, published_at):
+                return self._deltas(self.feed.change(changes, now_s, published_at)) if self.hello else []
             case KvEventsLost():
                 return self._events_lost(now_s)
             case LoadSeen():
@@ -182,6 +184,7 @@ class WorkerState:
         for lease in self.leases.clear():
             self.tags.free(lease, now_s)
         self.tags.clear()
+        self.keeping.clear()
         return [*self._announce(leaving), Log("worker.engine_gone", {"epoch": leaving.epoch})]
 
     def _events_lost(self, now_s: float) -> Effects:
@@ -207,10 +210,10 @@ class WorkerState:
         ttl_s = message.lease_ttl_s
         lease = Lease(message.lease_id, message.step_id, message.attempt, ttl_s, message.session, tag)
         if self.leases.take(lease, now_s):
-            return self._closings(self.tags.take(lease))
+            return self._taken(lease, message.prompt_tokens)
         if not self.leases.out(lease.lease_id) and tag and self.tags.state_of(tag) is None:
             # The step's end overtook its beginning: the engine has the tag open all the same.
-            return [*self._closings(self.tags.take(lease)), *self._ended(lease, now_s)]
+            return [*self._taken(lease), *self._ended(lease, now_s)]
         return []
 
     def _lease_returned(self, message: LeaseReturned, now_s: float) -> Effects:
@@ -230,7 +233,7 @@ class WorkerState:
         ttl_s = self._lease_ttl_s
         lease = Lease(message.lease_id, message.step_id, message.attempt, ttl_s, message.session, tag)
         if self.leases.take(lease, now_s):
-            return self._closings(self.tags.take(lease))
+            return self._taken(lease)
         self.leases.renew(message.lease_id, now_s)
         return []
 
@@ -239,8 +242,8 @@ class WorkerState:
         return []
 
     def _step_finished(self, message: StepFinished, now_s: float) -> Effects:
-        context_tokens = message.prompt_tokens + message.output_tokens
-        return self._ended(self.leases.end(message.lease_id), now_s, final=message.final, context_tokens=context_tokens)
+        lease, context_tokens = self.leases.end(message.lease_id), message.prompt_tokens + message.output_tokens
+        return self._ended(lease, now_s, finished=True, final=message.final, context_tokens=context_tokens)
 
     def _step_cancelled(self, message: StepCancelled, now_s: float) -> Effects:
         return self._ended(self.leases.end(message.lease_id), now_s) if message.lease_id else []
@@ -248,8 +251,9 @@ class WorkerState:
     def _sessions_released(self, message: SessionsReleased, _now_s: float) -> Effects:
         return [effect for session in message.sessions for effect in self._closings(self.tags.release(session))]
 
-    def _foretold(self, message: Forecast, _now_s: float) -> Effects:
-        return [effect for entry in self.tags.foretold(message) for effect in self._keep(entry)]
+    def _foretold(self, message: Forecast, now_s: float) -> Effects:
+        room = self._room()
+        return [effect for entry in self.tags.foretold(message) for effect in self.keeping.ended(entry, room, now_s)]
 
     def _resync(self, message: ResyncRequest, now_s: float) -> Effects:
         self.feed.ask(message.inbox, now_s)
@@ -257,32 +261,34 @@ class WorkerState:
 
     # Inside
 
-    def _ended(self, lease: Lease | None, now_s: float, *, final: bool = False, context_tokens: int = 0) -> Effects:
+    def _ended(
+        self,
+        lease: Lease | None,
+        now_s: float,
+        *,
+        finished: bool = False,
+        final: bool = False,
+        context_tokens: int = 0,
+    ) -> Effects:
         if lease is None:
             return []
-        entry, close = self.tags.free(lease, now_s, final=final)
+        entry, close = self.tags.free(lease, now_s, finished=finished, final=final)
         if entry is None:
             return self._closings(close)
         entry.context_tokens = context_tokens
-        return [*self._keep(entry), *self._closings(close)]
+        return [*self.keeping.ended(entry, self._room(), now_s), *self._closings(close)]
 
-    def _keep(self, entry: OpenTag) -> Effects:
-        """Ask the policy how long, and for what it is worth. A forecast of an earlier step says nothing of this gap."""
-        forecast = entry.forecast
-        if forecast is not None and forecast.step_id != entry.ended_step:
-            forecast = None
+    def _taken(self, lease: Lease, prompt_tokens: int = 0) -> Effects:
+        close = self.tags.take(lease)
+        self.keeping.began(lease, prompt_tokens)
+        return self._closings(close)
+
+    def _room(self) -> EngineRoom:
         hello = self.hello
-        idle = Idle(
-            final=entry.final,
-            ended_s=entry.ended_s,
-            context_tokens=entry.context_tokens,
-            speed=hello.speed if hello is not None else 1.0,
-            used_share=self.feed.pages * hello.page_tokens / hello.kv_tokens if hello is not None else 0.0,
-        )
-        kept = self._retention.keep_s(forecast, idle)
-        self.tags.keep_until(entry.tag, entry.ended_s + kept.choice)
-        value = self._retention.value(forecast, idle)
-        return [] if value is None else [SetRetention(entry.tag, value)]
+        if hello is None:
+            return EngineRoom()
+        used_share = self.feed.pages * hello.page_tokens / hello.kv_tokens
+        return EngineRoom(hello.kv_tokens, used_share, hello.speed)
 
     def _expired(self, now_s: float) -> Effects:
         """Leases that nobody renews: their gateway is gone, so their requests end, and placement hears of it."""
@@ -300,6 +306,7 @@ class WorkerState:
         return effects
 
     def _closings(self, tags: list[SessionTag]) -> Effects:
+        self.keeping.closing(tags)
         return [CloseTag(tag) for tag in tags]
 
     def _deltas(self, deltas: list[ResidencyDelta]) -> Effects:
@@ -308,10 +315,13 @@ class WorkerState:
 
     def _settled(self, effects: Effects, now_s: float) -> Effects:
         """Do what is due, tell the journal, and ask to be woken for the next thing."""
-        here = self.presence.hello is not None
+        hello = self.presence.hello
+        here = hello is not None
         if not self._deaf and self.leases.not_before_s() <= now_s:
             effects += self._expired(now_s)
-        if here:
+        if hello is not None:
+            if self.keeping.next_s() <= now_s or self.keeping.over(hello.kv_tokens):
+                effects += self.keeping.review(self._room(), now_s)
             if self.tags.not_before_s() <= now_s:
                 effects += self._closings(self.tags.expire(now_s))
             if self.feed.next_s() <= now_s:
@@ -331,7 +341,7 @@ class WorkerState:
         if here:
             if self.tags.not_before_s() < set_s:
                 wake_s = min(wake_s, self.tags.next_s())
-            wake_s = min(wake_s, self.feed.next_s(), self.presence.next_s())
+            wake_s = min(wake_s, self.feed.next_s(), self.presence.next_s(), self.keeping.next_s())
         if wake_s < set_s:
             self._wake_s = wake_s
             effects.append(WakeAt(wake_s))

@@ -1,8 +1,10 @@
 """The session tags open at this worker's engine, each on its way through one table of states. Pure.
 
 An open tag is a soft pin on a session's KV, and the engine itself never lets go of one: this table is its only end.
-It is never closed while a lease of it is out. When to let go is the choice of `retention`; who asks the engine is the
-shell. `take_changes` tells what the journal must know.
+It is never closed while a lease of it is out, and not before the first step under the tag that supersedes it has
+finished: an engine tags a request's path when it ends, so until then only the old tag pins the prefix that both share.
+When to let go is the choice of `retention`; who asks the engine is the shell. `take_changes` tells what the journal
+must know.
 """
 
 from enum import Enum
@@ -17,6 +19,7 @@ from saga.worker.leases import Lease
 
 CLOSE_AGAIN_S: Final = 1.0  # after the engine could not be asked
 MAX_TAGS: Final = 65_536  # beyond this the idle tag next to expire goes early
+MAX_SESSION_TAGS: Final = 3  # of one session; beyond this the oldest goes, finished or not
 
 
 class TagState(Enum):
@@ -87,7 +90,8 @@ class OpenTag:
 
 
 class TagTable:
-    """All open tags. Methods that may end some return those to close at the engine now."""
+    """All open tags, those of a session in the order of their last steps. Methods that may end some return those to
+    close at the engine now."""
 
     __slots__ = ("_by_session", "_changed", "_deadlines", "_tags")
 
@@ -107,7 +111,7 @@ class TagTable:
             self._deadlines.set(record.tag, until_s)
 
     def take(self, lease: Lease) -> list[SessionTag]:
-        """A step runs under this tag. Older tags of the session are superseded and go."""
+        """A step runs under this tag. Older idle tags of the session last as long as it does, or until it finishes."""
         if not lease.tag:
             return []
         entry = self._tags.get(lease.tag) or self._open(lease.tag, lease.session)
@@ -115,20 +119,35 @@ class TagTable:
         entry.leases[lease.lease_id] = lease
         self._deadlines.drop(lease.tag)
         self._changed[lease.tag] = None
-        older = [tag for tag in self._by_session[entry.session] if tag != lease.tag]
-        return [tag for tag in older if self._release(self._tags[tag])] + self._over_bound()
+        tags = self._by_session[entry.session]
+        if len(tags) == 1:
+            return self._over_bound()
+        tags[lease.tag] = tags.pop(lease.tag)
+        older = self._older(entry)
+        for other in older:
+            if other.state is TagState.IDLE:
+                self._deadlines.drop(other.tag)
+        surplus = older[: max(0, len(tags) - MAX_SESSION_TAGS)]
+        return [other.tag for other in surplus if self._release(other)] + self._over_bound()
 
-    def free(self, lease: Lease, now_s: float, *, final: bool = False) -> tuple[OpenTag | None, list[SessionTag]]:
-        """A lease ended. The tag, if it is idle now and wants a deadline (`keep_until`), and the tags to close."""
+    def free(
+        self, lease: Lease, now_s: float, *, finished: bool = False, final: bool = False
+    ) -> tuple[OpenTag | None, list[SessionTag]]:
+        """A lease ended. The tag, if it is idle now and wants a deadline (`keep_until`), and the tags to close.
+
+        `finished`: so did its step, hence the engine has tagged its path; tags that it supersedes go. What an aborted
+        request computed is not tagged, so they stay.
+        """
         entry = self._tags.get(lease.tag)
         if entry is None or entry.leases.pop(lease.lease_id, None) is None:
             return None, []
         self._changed[entry.tag] = None
         entry.ended_step, entry.ended_s, entry.final = lease.step_id, now_s, final
+        close = [other.tag for other in self._older(entry) if self._release(other)] if finished else []
         if entry.leases:
-            return None, []
+            return None, close
         entry.move(TagMove.FREE)
-        return (entry, []) if entry.state is TagState.IDLE else (None, [entry.tag])
+        return (entry, close) if entry.state is TagState.IDLE else (None, [*close, entry.tag])
 
     def foretold(self, forecast: Forecast) -> list[OpenTag]:
         """Remember a forecast. The session's idle tags, whose deadlines it changes."""
@@ -138,10 +157,15 @@ class TagTable:
         return [e for e in entries if e.state is TagState.IDLE and e.ended_step == forecast.step_id]
 
     def keep_until(self, tag: SessionTag, at_s: float) -> None:
-        """Deadline of an idle tag; one that has passed already fires at the next `expire`."""
+        """Deadline of an idle tag and of those that it has not superseded yet; one that has passed already fires at
+        the next `expire`."""
         entry = self._tags.get(tag)
-        if entry is not None and entry.state is TagState.IDLE:
-            self._deadlines.set(tag, at_s)
+        if entry is None or entry.state is not TagState.IDLE:
+            return
+        self._deadlines.set(tag, at_s)
+        for older in self._older(entry):
+            if older.state is TagState.IDLE:
+                self._deadlines.set(older.tag, at_s)
 
     def release(self, session: SessionId) -> list[SessionTag]:
         """The session has no claim to its KV here."""
@@ -212,12 +236,23 @@ class TagTable:
             if bool(entry.leases) != (entry.state in (TagState.HELD, TagState.DOOMED)):
                 raise AssertionError(f"tag {tag} is {entry.state.value} with {len(entry.leases)} leases")
             if entry.state is TagState.IDLE and self._deadlines.at_s(tag) == float("inf"):
-                raise AssertionError(f"idle tag {tag} never ends")
+                last = self._tags[next(reversed(self._by_session[entry.session]))]
+                if last is entry or not last.leases:
+                    raise AssertionError(f"idle tag {tag} never ends")
             if entry.leases and self._deadlines.at_s(tag) != float("inf"):
                 raise AssertionError(f"tag {tag} may end while a lease of it is out")
         listed = {tag for tags in self._by_session.values() for tag in tags}
         if listed != set(self._tags) or not all(self._by_session.values()):
             raise AssertionError("tags by session disagree with the tags")
+
+    def _older(self, entry: OpenTag) -> list[OpenTag]:
+        """The session's tags whose last step began before this one's."""
+        older = []
+        for tag in self._by_session[entry.session]:
+            if tag == entry.tag:
+                break
+            older.append(self._tags[tag])
+        return older
 
     def _open(self, tag: SessionTag, session: SessionId) -> OpenTag:
         entry = self._tags[tag] = OpenTag(tag, session)

@@ -35,6 +35,9 @@ def scoped(tenant: TenantId, client_id: str) -> str:
     return f"{tenant[:32]}/sha256:{hashlib.sha256(name.encode()).hexdigest()}"
 
 
-def session_tag(session: SessionId, generation: int) -> SessionTag:
-    """The tag of a session's KV; a new generation after supersession, so that the dead part can be closed alone."""
-    return SessionTag(f"saga-{hashlib.sha256(session.encode()).hexdigest()[:24]}-{generation}")
+def session_tag(session: SessionId, began: StepId = StepId("")) -> SessionTag:
+    """The tag of a session's KV; a fresh one after supersession, so that the dead part can be closed alone.
+
+    It is called by the step that it `began` with: whoever leads, no two are called alike, and one step begins one tag.
+    """
+    return SessionTag(f"saga-{hashlib.sha256(session.encode()).hexdigest()[:24]}-{began[-12:] or 0}")

@@ -32,6 +32,7 @@ class LeaseTaken(Message, frozen=True, kw_only=True, gc=False):
     session_tag: SessionTag
     lease_ttl_s: float
     moved_from: WorkerId = NO_WORKER
+    prompt_tokens: int = 0  # that its session's tag will cover; 0: an older gateway
 
 
 class LeaseReturned(Message, frozen=True, kw_only=True, gc=False):
@@ -103,6 +104,7 @@ class StepFinished(Message, frozen=True, kw_only=True, gc=False):
     engine_s: float = 0.0  # request written to last token back
     attempts: int = 1
     at: float = 0.0
+    node: str = ""  # of the workflow's declared graph
 
 
 class StepCancelled(Message, frozen=True, kw_only=True, gc=False):

@@ -4,6 +4,7 @@
                      <--Accepted|Refused--                                   |
     gateway: LeaseTaken, StepStarted, StepProgress, StepFinished  ----------> admission, placement, worker, graph
     graph: Forecast  >  admission, worker        worker: Heartbeat, ResidencyDelta  >  placement, admission, gateway
+    gateway: WorkflowDeclared  >  graph          command line, gateway: GraphAsk  >  graph: GraphAnswer
 
 Messages only grow: a new field has a default, a tag is never used again. Durations are seconds on the sender's
 monotonic clock; `at` is wall time, for display and traces only. Prompts and generated tokens never travel here.
@@ -63,6 +64,7 @@ from saga.contract.worker_messages import (
     WorkerHello,
     WorkerLeaving,
 )
+from saga.contract.workflow_messages import GraphAnswer, GraphAsk, GraphReset, WorkflowDeclared
 
 __all__ = [
     "GAP_SHARES",
@@ -77,6 +79,9 @@ __all__ = [
     "Forecast",
     "GatewayBeat",
     "Grant",
+    "GraphAnswer",
+    "GraphAsk",
+    "GraphReset",
     "Heartbeat",
     "LeaderHello",
     "LeaseReleased",
@@ -112,6 +117,7 @@ __all__ = [
     "WaitingStep",
     "WorkerHello",
     "WorkerLeaving",
+    "WorkflowDeclared",
     "decode",
     "encode",
 ]
@@ -145,6 +151,10 @@ AnyMessage: TypeAlias = (
     | ResidencyDelta
     | ResyncRequest
     | ResyncReply
+    | WorkflowDeclared
+    | GraphAsk
+    | GraphReset
+    | GraphAnswer
 )
 
 MESSAGE_TYPES: tuple[type[Message], ...] = AnyMessage.__args__

@@ -39,6 +39,7 @@ class StepReady(Message, frozen=True, kw_only=True, gc=False):
     gap_s: float = -1.0  # since the session's last step ended, as this gateway saw it; negative: unknown
     waited_s: float = 0.0  # since this gateway accepted the request; grows with each sending
     at: float = 0.0
+    node: str = ""  # of the workflow's declared graph, as the client names it
 
 
 class Accepted(Message, frozen=True, kw_only=True, gc=False):

@@ -86,6 +86,18 @@ class Subjects:
         """All forecasts."""
         return self._at("forecast.*")
 
+    def workflow_declared(self) -> str:
+        """WorkflowDeclared, a request: the graph process that speaks for the workflow answers, gateways listen too."""
+        return self._at("graph.declared")
+
+    def graph_ask(self) -> str:
+        """GraphAsk, GraphReset: to every graph process."""
+        return self._at("graph.ask")
+
+    def graph_answer(self, asker: str) -> str:
+        """GraphAnswer, to one asker."""
+        return self._at(f"graph.answer.{asker}")
+
     def worker_presence(self) -> str:
         """WorkerHello, Heartbeat, WorkerLeaving of all workers."""
         return self._at("worker.presence")

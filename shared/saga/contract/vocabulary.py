@@ -13,7 +13,7 @@ WaitCause = Literal["none", "inactive", "slot", "home", "no_worker", "retry"]
 RefusalReason = Literal["too_many_waiting", "wait_bound", "unknown_model", "too_large", "stopping"]
 ReturnReason = Literal["not_first", "client_gone", "expired", "engine_died", "fenced"]
 FinishReason = Literal["stop", "length", "tool_calls", "abort", "error", "other"]
-ReleaseReason = Literal["paused", "unbound", "dormant", "closed", "moved"]
+ReleaseReason = Literal["paused", "unbound", "dormant", "closed", "moved", "superseded"]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type", gc=False):

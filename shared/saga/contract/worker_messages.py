@@ -72,6 +72,7 @@ class ResidencyDelta(Message, frozen=True, kw_only=True, gc=False):
     epoch: int
     seq: int  # one more with each delta of this epoch, from 1
     changes: tuple[ResidencyChange, ...]
+    published_at: float = 0.0  # by the engine, of the oldest change in here; 0: unknown, or of the past
 
 
 class ResyncRequest(Message, frozen=True, kw_only=True, gc=False):

@@ -7,6 +7,7 @@ bisect instead of walking. While a worker is stale, its claims are the best gues
 """
 
 from collections import deque
+from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -300,43 +301,50 @@ class ResidencyIndex:
             else:
                 self._clear(worker)
 
+    # Page by page in Python would cost most of what ingest costs: so each pass over pages is one call.
+
     def _store(self, worker: _Worker, hashes: bytes) -> None:
         pages, held, bit = self._pages, worker.held, worker.bit
-        get = pages.get
+        words = page_words(hashes).tolist()
+        if not held.keys().isdisjoint(words):
+            words = [page for page in words if page not in held]
+        held.update(dict.fromkeys(words))
+        if pages.keys().isdisjoint(words):
+            pages.update(dict.fromkeys(words, bit))
+            return
         before, after = bit, bit  # runs of a chain share their mask: one int object for the run
-        for page in page_words(hashes):
-            if page in held:
-                continue
-            held[page] = None
-            mask = get(page)
+        for page, mask in zip(words, map(pages.get, words), strict=True):
             if mask is None:
                 pages[page] = bit
             elif mask is before:
                 pages[page] = after
-            else:
+            elif not mask & bit:  # a page twice in one change has it already
                 before, after = mask, mask | bit
                 pages[page] = after
 
     def _remove(self, worker: _Worker, hashes: bytes) -> None:
-        pages, held, bit = self._pages, worker.held, worker.bit
-        for page in page_words(hashes):
-            if page in held:
-                del held[page]
-                rest = pages[page] ^ bit
-                if rest:
-                    pages[page] = rest
-                else:
-                    del pages[page]
+        words = page_words(hashes).tolist()
+        was = list(map(worker.held.pop, words, repeat(False)))  # None: it was held
+        if was.count(None) != len(words):
+            words = [page for page, mark in zip(words, was, strict=True) if mark is None]
+        self._release(words, worker.bit)
 
     def _clear(self, worker: _Worker) -> None:
-        pages, bit = self._pages, worker.bit
-        for page in worker.held:
-            rest = pages[page] ^ bit
-            if rest:
-                pages[page] = rest
-            else:
-                del pages[page]
+        self._release(list(worker.held), worker.bit)
         worker.held = {}
+
+    def _release(self, words: list[int], bit: int) -> None:
+        """One worker no longer holds these pages, which it held."""
+        pages = self._pages
+        masks = list(map(pages.pop, words))
+        if masks.count(bit) == len(words):
+            return
+        before, after = bit, 0
+        for page, mask in zip(words, masks, strict=True):
+            if mask is not before:
+                before, after = mask, mask ^ bit
+            if after:
+                pages[page] = after
 
     def _name(self, mask: int, pages: int, found: dict[WorkerId, int]) -> None:
         by_slot = self._by_slot

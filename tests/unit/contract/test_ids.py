@@ -22,5 +22,7 @@ def test_a_request_id_has_a_fixed_length():
 
 
 def test_a_session_has_a_fresh_tag_in_each_generation():
-    assert session_tag(SessionId("s"), 0) != session_tag(SessionId("s"), 1)
-    assert session_tag(SessionId("s"), 0) == session_tag(SessionId("s"), 0)
+    steps = [StepId(f"{number:032x}") for number in range(2)]
+    tags = [session_tag(SessionId("s"), *began) for began in ((), steps[:1], steps[1:])]
+    assert len(set(tags)) == 3
+    assert tags[1] == session_tag(SessionId("s"), steps[0])

@@ -25,8 +25,26 @@ from saga.contract.messages import (
     decode,
     encode,
 )
+from saga.contract.workflow_messages import (
+    ClassFacts,
+    DeclaredEdge,
+    DeclaredNode,
+    NextStep,
+    Shape,
+    ShapeEdge,
+    ShapeNode,
+    WorkflowFacts,
+)
 
 GOLDEN = Path(__file__).with_name("golden.json")
+SHAPE = Shape(
+    name="class/t/c",
+    kind="class",
+    tenant="t",
+    nodes=(ShapeNode("bash", "tool", "bash", 2.0, 0.5, (0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0, 300.0)),),
+    edges=(ShapeEdge("bash", "bash", probability=0.5),),
+    samples=3,
+)
 VALUES = {
     "step_id": "0123456789abcdef0123456789abcdef",
     "step_ids": ("0123456789abcdef0123456789abcdef",),
@@ -35,6 +53,16 @@ VALUES = {
     "tag": Tag(1.5, 2.5, StepId("0123456789abcdef0123456789abcdef")),
     "waiting_steps": (WaitingStep(step_id=StepId("a" * 32), attempt=1, waited_s=0.5),),
     "gap_quantiles_s": (0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0, 300.0),
+    "nodes": (DeclaredNode(id="plan"), DeclaredNode(id="act", tool="bash", agent="sub", new_tokens=9.0, gap_s=1.5)),
+    "edges": (DeclaredEdge(source="plan", target="act"), DeclaredEdge(source="act", target="plan", probability=0.5)),
+    "classes": (ClassFacts(name="class/t/c", samples=3, tools=("bash",), tools_seen=1, gap_p50_s=0.5, gap_p90_s=2.0),),
+    "shapes": (SHAPE,),
+    "workflows": (
+        WorkflowFacts(
+            root="t/w", tenant="t", follows="yes", next=(NextStep(node="plan"),), shape=SHAPE, declared=SHAPE
+        ),
+    ),
+    "partitions": (0, 63),
     "running_leases": (
         RunningLease(step_id=StepId("b" * 32), attempt=0, lease_id="0" * 20, worker_id="w0", output_tokens=7),
     ),

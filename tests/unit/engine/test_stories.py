@@ -13,6 +13,8 @@ ENGINES = [
     {"schedule": "lpm"},
     {"schedule": "lof"},
     {"schedule": "lof", "priority_scheduling": True},
+    {"eviction": "priority"},
+    {"eviction": "priority", "priority_scheduling": True},
 ]
 shrinks = st.sampled_from([1, 3])
 steps = st.lists(

@@ -5,11 +5,11 @@ import pytest
 from saga.contract.ids import GatewayId, PoolId, RootId, SessionId, StepId, TenantId, WorkerId
 from saga.contract.messages import Forecast, StepCancelled, StepFinished, StepReady
 from saga.contract.subjects import Subjects
-from saga.graph import state as state_module
+from saga.graph import following, shelf
 from saga.graph.forecast import policy_named
-from saga.graph.models import decode_model
 from saga.graph.partitions import PARTITIONS, partition_of
 from saga.graph.state import FORGET_S, GLOBAL, PERSIST_EVERY_S, GraphState, Loaded, Owned, Replayed, model_key
+from saga.graph.storing import decode_model, encode_model
 from saga.kernel.effects import Persist, Publish, Received, Tick, WakeAt
 
 W = WorkerId("w")
@@ -116,7 +116,7 @@ def test_an_end_that_is_told_twice_counts_once():
     tell(state, finished("2", final=True), 1.0)
     tell(state, finished("2", final=True), 1.1)
     assert len(state.workflows) == 0
-    assert state.models[GLOBAL].ended == [0, 0, 1]
+    assert state.models[GLOBAL].ended == [0, 1]
 
 
 def test_a_final_step_gets_no_forecast_and_ends_all_sessions():
@@ -136,11 +136,11 @@ def test_the_graph_of_a_workflow_has_steps_gaps_and_children():
     tell(state, ready("c1", "child", parent="s"), 3.5)
     tell(state, finished("c1", "child", parent="s"), 4.0)
     nodes = state.workflows[RootId("r")].nodes
-    assert nodes[StepId("1")].edge is None
+    assert nodes[StepId("1")].source == ""
     assert nodes[StepId("1")].tool == "bash+read"
-    assert (nodes[StepId("2")].edge.kind, nodes[StepId("2")].edge.source) == ("next", "1")
-    assert nodes[StepId("2")].edge.gap_s == 2.0
-    assert (nodes[StepId("c1")].edge.kind, nodes[StepId("c1")].edge.source) == ("spawn", "2")
+    assert (nodes[StepId("2")].kind, nodes[StepId("2")].source) == ("next", "1")
+    assert nodes[StepId("2")].measured() == (2.0, 0.5, 100, 5)
+    assert (nodes[StepId("c1")].kind, nodes[StepId("c1")].source) == ("spawn", "2")
 
 
 def test_only_owned_partitions_speak_but_all_learn():
@@ -172,7 +172,7 @@ def test_models_are_stored_every_ten_seconds_at_most_and_loaded_again():
     assert writes.count(model_key("class/t/coder")) == 2  # at 10 and a little after 20 s
     models = stored(state.settle())
     again = core()
-    for effect in (*state.settle(), *[Persist(k, state_module.encode_model(m)) for k, m in models.items()]):
+    for effect in (*state.settle(), *[Persist(k, encode_model(m)) for k, m in models.items()]):
         again.handle(Loaded(effect.value), 0.0)
     assert again.models["class/t/coder"] == state.models["class/t/coder"]
     again.handle(Loaded(b"garbage"), 0.0)
@@ -211,19 +211,18 @@ def test_silent_workflows_are_forgotten_and_count_as_ended():
     state.handle(Tick(), 100.0 + FORGET_S)
     state.check()
     assert list(state.workflows) == ["r"]
-    assert state.models[GLOBAL].ended == [0, 1]
+    assert state.models[GLOBAL].ended == [1]
 
 
 def test_workflows_and_models_are_bounded(monkeypatch):
-    monkeypatch.setattr(state_module, "MAX_WORKFLOWS", 5)
-    monkeypatch.setattr(state_module, "MAX_MODELS", 4)
+    monkeypatch.setattr(following, "MAX_WORKFLOWS", 5)
+    monkeypatch.setattr(shelf, "MAX_MODELS", 4)
     state = core()
     for number in range(20):
         step = finished(str(number), f"s{number}", f"r{number}")
         tell(state, StepFinished(**{**_fields(step), "agent_class": f"class-{number}"}), float(number))
     assert len(state.workflows) == 5
-    assert len(state.models) == 4
-    assert GLOBAL in state.models
+    assert sorted(state.models) == [GLOBAL, *(f"class/t/class-{n}" for n in range(16, 20)), "tenant/t"]
 
 
 def _fields(message):
@@ -248,7 +247,7 @@ def test_an_answer_without_a_tool_is_the_end_until_the_session_returns():
     tell(state, ready("2"), 2.0)
     tell(state, finished("2", tools=()), 3.0)
     everything = state.models[GLOBAL]
-    assert everything.ended[2] == 1, "learnt at once, not after an hour of silence"
+    assert everything.ended[1] == 1, "learnt at once, not after an hour of silence"
     tell(state, ready("3"), 60.0)
     assert sum(everything.ended) == 0
     assert everything.tools[""].returned == 1

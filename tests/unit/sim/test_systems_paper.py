@@ -8,10 +8,10 @@ from placement_story import admitted
 from saga.contract.ids import RootId, SessionId, StepId, WorkerId
 from saga.contract.messages import Forecast, SessionsReleased, StepAdmitted
 from saga.placement.policy import Candidate
-from saga.sim.systems.paper import ThetaAffinity, WaLru
+from saga.sim.systems.paper import ThetaAffinity
 from saga.sim.systems.pausing import PauseResume
 from saga.sim.systems.retention import FixedTtl, StepsToRun
-from saga.worker.retention import Idle
+from saga.worker.retention import Idle, Paper
 
 FORECAST = Forecast(
     root=RootId("r"),
@@ -55,7 +55,7 @@ def test_a_session_leaves_home_at_theta(leased_tokens: int, chosen: str):
 
 
 def test_the_tool_ttl_halves_under_pressure_and_has_a_cap():
-    rule = WaLru()
+    rule = Paper()
 
     assert rule.keep_s(FORECAST, replace(IDLE, used_share=0.5)).choice == 4.0
     assert rule.keep_s(FORECAST, replace(IDLE, used_share=0.8)).choice == pytest.approx(3.0)
@@ -64,7 +64,7 @@ def test_the_tool_ttl_halves_under_pressure_and_has_a_cap():
 
 
 def test_wa_lru_keeps_what_was_used_later_returns_likelier_and_is_smaller():
-    rule = WaLru()
+    rule = Paper()
     rule.value(FORECAST, replace(IDLE, context_tokens=10_000))
     before = rule.value(FORECAST, IDLE)
 

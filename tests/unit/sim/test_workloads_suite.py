@@ -46,7 +46,7 @@ def p90(values):
 
 
 def test_the_fit_is_what_the_script_makes_of_the_recorded_sessions(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    monkeypatch.syspath_prepend(str(ROOT / "bench" / "offline"))
     from fit_coding_sessions import as_toml, fitted  # noqa: PLC0415 - a script, found by its path
 
     try:

@@ -1,54 +1,80 @@
-"""The order of engine events: gaps, replays, doubles, losses and restarts."""
+"""The order of engine events: gaps, replays, doubles, losses, strangers and restarts."""
 
-from saga.worker.sequence import EventSequence, Verdict
+from saga.worker.sequence import REMEMBERED, EventSequence, Verdict
+
+OURS, OTHER = 1_000, 2_000  # a batch's mark here: its process and number
 
 
-def verdicts(sequence, *numbers):
-    return [sequence.live(number) for number in numbers]
+def heard(*numbers):
+    sequence = EventSequence()
+    assert [live(sequence, number) for number in numbers] == [Verdict.NEXT] * len(numbers)
+    return sequence
+
+
+def live(sequence, number, process=OURS):
+    return sequence.live(number, process + number)
+
+
+def replayed(sequence, number, process=OURS, *, first=False):
+    return sequence.replayed(number, process + number, first=first)
 
 
 def test_in_order():
-    assert verdicts(EventSequence(), 0, 1, 2) == [Verdict.NEXT] * 3
+    sequence = heard(0, 1, 2)
+    assert (sequence.expected, sequence.replay_from) == (3, 2)
+    assert (EventSequence().expected, EventSequence().replay_from) == (0, 0)
 
 
 def test_a_gap_and_its_replay():
-    sequence = EventSequence()
-    sequence.live(0)
-    assert sequence.live(3) is Verdict.GAP
-    assert [sequence.replayed(n, first=n == 1) for n in (1, 2, 3, 4)] == [Verdict.NEXT] * 4
-    assert verdicts(sequence, 4, 5) == [Verdict.KNOWN, Verdict.NEXT]
+    sequence = heard(0)
+    assert live(sequence, 3) is Verdict.GAP
+    assert [replayed(sequence, n, first=n == 0) for n in range(5)] == [Verdict.KNOWN, *[Verdict.NEXT] * 4]
+    assert [live(sequence, n) for n in (3, 4, 5)] == [Verdict.KNOWN, Verdict.KNOWN, Verdict.NEXT]
+
+
+def test_doubles_and_latecomers_are_known():
+    sequence = heard(*range(10))
+    assert {live(sequence, n) for n in (9, 9, 3, 0)} == {Verdict.KNOWN}
+    assert live(sequence, 10) is Verdict.NEXT
 
 
 def test_a_replay_without_its_beginning_is_a_loss():
     sequence = EventSequence()
-    assert sequence.replayed(7, first=True) is Verdict.LOST
-    assert sequence.replayed(8, first=False) is Verdict.NEXT
+    assert replayed(sequence, 7, first=True) is Verdict.LOST
+    assert replayed(sequence, 8) is Verdict.NEXT
 
 
-def test_a_replay_with_a_hole_is_asked_again():
+def test_a_replay_with_a_hole_is_asked_again_and_then_believed():
     sequence = EventSequence()
-    assert sequence.replayed(0, first=True) is Verdict.NEXT
-    assert sequence.replayed(2, first=False) is Verdict.GAP
+    assert replayed(sequence, 0, first=True) is Verdict.NEXT
+    assert replayed(sequence, 2) is Verdict.GAP
     assert sequence.expected == 1
+    assert replayed(sequence, 0, first=True) is Verdict.KNOWN
+    assert replayed(sequence, 2, first=True) is Verdict.LOST
+    assert sequence.expected == 3
 
 
-def test_another_process_counts_anew():
-    sequence = EventSequence()
-    verdicts(sequence, 0, 1, 2)
-    assert sequence.live(0) is Verdict.RESTARTED
+def test_another_process_is_strange_under_every_number_that_was_taken():
+    sequence = heard(*range(5))
+    assert {live(sequence, n, OTHER) for n in range(5)} == {Verdict.STRANGE}
+    assert replayed(sequence, 4, OTHER, first=True) is Verdict.STRANGE
+    assert sequence.expected == 5
+    assert sequence.is_ours(4, OURS + 4)
+    assert not sequence.is_ours(4, OTHER + 4)
 
 
-def test_another_process_is_seen_also_when_all_was_replayed():
-    sequence = EventSequence()
-    for number in range(5):
-        sequence.replayed(number, first=number == 0)
-    assert sequence.live(3) is Verdict.KNOWN  # on its way since before the replay
-    sequence.settle()
-    assert sequence.live(4) is Verdict.RESTARTED
+def test_a_number_too_old_to_remember_is_strange_when_it_comes_but_harmless_in_a_replay():
+    sequence = heard(*range(REMEMBERED + 1))
+    assert live(sequence, 0) is Verdict.STRANGE
+    assert live(sequence, 1) is Verdict.KNOWN
+    assert replayed(sequence, 0) is Verdict.KNOWN
 
 
 def test_without_replay_it_goes_on_behind_the_gap():
     sequence = EventSequence()
-    assert sequence.live(9) is Verdict.GAP
-    sequence.skip_to(9)
-    assert sequence.live(10) is Verdict.NEXT
+    assert live(sequence, 9) is Verdict.GAP
+    sequence.skip_to(9, OURS + 9)
+    assert live(sequence, 9) is Verdict.KNOWN
+    assert live(sequence, 10) is Verdict.NEXT
+    sequence.skip_to(4, OURS + 4)
+    assert sequence.expected == 11

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from saga.contract.ids import LeaseId, SessionId, SessionTag, StepId
 from saga.worker import tags as tags_module
 from saga.worker.leases import Lease
-from saga.worker.tags import CLOSE_AGAIN_S, OpenTag, TagMove, TagRecord, TagState, TagTable
+from saga.worker.tags import CLOSE_AGAIN_S, MAX_SESSION_TAGS, OpenTag, TagMove, TagRecord, TagState, TagTable
 
 S = SessionId("s")
 
@@ -65,20 +65,72 @@ def test_a_release_of_an_idle_tag_closes_at_once_and_once():
     assert table.release(SessionId("nobody")) == []
 
 
-def test_a_new_generation_closes_the_old_one():
+def test_a_superseded_tag_closes_when_the_first_step_under_the_fresh_one_has_finished():
     table = TagTable()
-    idle_tag(table)
-    assert table.take(lease("b", tag="s-1")) == ["s-0"]
+    idle_tag(table, until_s=10.0)
+    assert table.take(lease("b", tag="s-1")) == []
+    assert table.expire(10.0) == []  # only it pins what both share, however long the step takes
+    table.check()
+
+    entry, close = table.free(lease("b", tag="s-1"), 20.0, finished=True)
+    assert close == ["s-0"]
     table.closed(SessionTag("s-0"))
+    table.keep_until(entry.tag, 30.0)
     assert len(table) == 1
     table.check()
 
 
-def test_a_new_generation_waits_for_steps_of_the_old_one():
+def test_a_step_that_was_aborted_supersedes_nothing():
+    table = TagTable()
+    idle_tag(table)
+    table.take(lease("b", tag="s-1"))
+
+    entry, close = table.free(lease("b", tag="s-1"), 1.0)
+    assert close == []
+    table.keep_until(entry.tag, 5.0)
+    table.check()
+    assert sorted(table.expire(5.0)) == ["s-0", "s-1"]
+
+
+def test_a_superseded_tag_waits_for_its_own_steps():
     table = TagTable()
     table.take(lease("a"))
-    assert table.take(lease("b", tag="s-1")) == []
-    assert table.free(lease("a"), 0.0) == (None, ["s-0"])
+    table.take(lease("b", tag="s-1"))
+    assert table.free(lease("b", tag="s-1"), 0.0, finished=True)[1] == []
+    assert table.state_of(SessionTag("s-0")) is TagState.DOOMED
+    assert table.free(lease("a"), 0.0, finished=True) == (None, ["s-0"])
+
+
+def test_the_end_of_an_older_tags_step_does_not_close_the_fresh_one():
+    table = TagTable()
+    table.take(lease("a"))
+    table.take(lease("b", tag="s-1"))
+    entry, close = table.free(lease("a"), 0.0, finished=True)
+    assert (entry.tag, close) == ("s-0", [])
+    assert table.state_of(SessionTag("s-1")) is TagState.HELD
+
+
+def test_a_tag_that_is_taken_again_is_the_fresh_one():
+    """Its leader died, and the next one says otherwise what the session's tag is."""
+    table = TagTable()
+    table.take(lease("a"))
+    table.take(lease("b", tag="s-1"))
+    table.take(lease("c"))
+    assert table.free(lease("b", tag="s-1"), 0.0, finished=True)[1] == []
+    assert table.free(lease("c"), 0.0, finished=True)[1] == ["s-1"]
+
+
+def test_a_session_whose_first_steps_never_finish_has_few_tags():
+    table = TagTable()
+    asked = []
+    for number in range(10):
+        asked += table.take(lease(f"x{number}", tag=f"s-{number}"))
+        entry, close = table.free(lease(f"x{number}", tag=f"s-{number}"), 0.0)
+        table.keep_until(entry.tag, 10.0)
+        for tag in close + asked:
+            table.closed(tag)
+        assert len(table) <= MAX_SESSION_TAGS
+    table.check()
 
 
 def test_a_close_that_could_not_be_asked_is_asked_again():
@@ -166,7 +218,7 @@ class TagMachine(RuleBasedStateMachine):
         assert not held & set(tags), "closed under a lease"
         self.asked += tags
 
-    @rule(session=st.sampled_from("ab"), generation=st.integers(0, 1))
+    @rule(session=st.sampled_from("ab"), generation=st.integers(0, 4))
     def take(self, session, generation):
         self.count += 1
         new = lease(str(self.count), f"{session}-{generation}", session)
@@ -178,7 +230,7 @@ class TagMachine(RuleBasedStateMachine):
         if not self.out:
             return
         ended = self.out.pop(data.draw(st.sampled_from(sorted(self.out))))
-        entry, close = self.table.free(ended, self.now_s)
+        entry, close = self.table.free(ended, self.now_s, finished=data.draw(st.booleans()))
         if entry is not None:
             self.table.keep_until(entry.tag, self.now_s + data.draw(st.sampled_from([0.0, 5.0])))
         self.close(close)

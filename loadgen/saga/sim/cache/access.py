@@ -87,6 +87,17 @@ def drawn(sessions: Sequence[Session], limits: Limits) -> AccessTrace:
     return _trace(sessions, starts)
 
 
+def in_order(calls: Sequence[Call]) -> list[Event]:
+    """Starts and ends by time. An agent's calls are in order and the sort is stable: each starts before it ends."""
+    events = [
+        Event(call.end_s if is_end else call.start_s, index, is_end)
+        for index, call in enumerate(calls)
+        for is_end in (False, True)
+    ]
+    events.sort(key=lambda event: event.at_s)
+    return events
+
+
 def each_once(sessions: Sequence[Session]) -> AccessTrace:
     """Every session once, all from time 0: the population of which distributions are taken."""
     return _trace(sessions, [(0.0, index) for index in range(len(sessions))])
@@ -156,14 +167,7 @@ class _Shape:
         """All of it, in order."""
         segments, numbers = self._tree.freeze()
         calls = [replace(call, prompt=numbers[prompt], full=numbers[full]) for call, prompt, full in self._calls]
-        # An agent's calls are in order here and the sort is stable: a call of no time starts before it ends.
-        events = [
-            Event(call.end_s if is_end else call.start_s, index, is_end)
-            for index, call in enumerate(calls)
-            for is_end in (False, True)
-        ]
-        events.sort(key=lambda event: event.at_s)
-        return AccessTrace(self._page_tokens, segments, self._agents, calls, events)
+        return AccessTrace(self._page_tokens, segments, self._agents, calls, in_order(calls))
 
     def _runs(self, planned: PlannedAgent, index: int, draw: int) -> list[Run]:
         """A prompt's pages: the shared prefix by its lengths, the rest by the draw's own ids."""

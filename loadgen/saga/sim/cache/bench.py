@@ -18,8 +18,11 @@ from saga.sim.cache.paged import Order, PagedCache
 from saga.sim.cache.population import Key, Spread, population, prefix_shares
 from saga.sim.cache.product import SessionTags
 from saga.sim.cache.published import Ttl, WaLru
+from saga.sim.cache.synthetic import drawn_tasks, other_tasks
 from saga.sim.cache.whole_leaf import Untagged, WholeLeaf
-from saga.sim.systems.registry import make_system
+from saga.sim.systems.registry import TAG_CAP_S, TAG_DEFAULT_S, make_system
+from saga.worker.retention import POLICIES as RETENTION
+from saga.worker.retention import RetentionPolicy, policy_named
 
 LRU, BELADY, CAUSAL = "lru", "belady", "causal"
 
@@ -88,11 +91,18 @@ def _lru(stream: Stream) -> Outcome:
     return Outcome(cache.regenerated_pages, cache.hit_pages)
 
 
-def _saga(stream: Stream) -> Outcome:
-    tree = RadixTree()
-    cache = WholeLeaf(stream, tree, SessionTags(stream, tree, make_system("saga", 1).retention(), SagaForecast()))
-    cache.run()
-    return Outcome(cache.regenerated_pages, cache.hit_pages)
+def _product(retention: Callable[[], RetentionPolicy]) -> Callable[[Stream], Outcome]:
+    def run(stream: Stream) -> Outcome:
+        tree = RadixTree()
+        cache = WholeLeaf(stream, tree, SessionTags(stream, tree, retention(), SagaForecast()))
+        cache.run()
+        return Outcome(cache.regenerated_pages, cache.hit_pages)
+
+    return run
+
+
+def _retention(name: str) -> Callable[[Stream], Outcome]:
+    return _product(partial(policy_named, name, TAG_DEFAULT_S, TAG_CAP_S))
 
 
 _RUNS: dict[str, Callable[[Stream], Outcome]] = {
@@ -100,15 +110,15 @@ _RUNS: dict[str, Callable[[Stream], Outcome]] = {
     "lru-paged": _paged(PagedLru),
     "walru": _paged(WaLru),
     "ttl": _paged(Ttl),
-    "saga": _saga,
+    "saga": _product(lambda: make_system("saga", 1).retention()),
+    **{f"agent-{name}": _retention(name) for name in RETENTION if name != LRU},
     BELADY: _paged(Belady),
 }
 POLICIES = (*_RUNS, CAUSAL)
 
 
-def what_is_known(sessions: Sequence[Session], limits: Limits) -> Population:
-    """Distributions over all sessions, and how often each prefix starts."""
-    once = each_once(sessions)
+def what_is_known(once: AccessTrace, limits: Limits) -> Population:
+    """Distributions over all sessions, each of which `once` has once, and how often each prefix starts."""
     rates = {prefix: share * limits.starts_per_s for prefix, share in prefix_shares(once).items()}
     return Population(population(once), rates)
 
@@ -123,21 +133,36 @@ def best_causal(stream: Stream, known: Population) -> tuple[str, Outcome]:
     return best, found[best]
 
 
+class Subject(Struct, frozen=True):
+    """What caches are compared on."""
+
+    trace: AccessTrace
+    known: Population
+
+
+def recorded(sessions: Sequence[Session], limits: Limits = Limits()) -> Subject:  # noqa: B008 - frozen
+    """Recorded sessions. Raises PlanError for none."""
+    return Subject(drawn(sessions, limits), what_is_known(each_once(sessions), limits))
+
+
+def synthetic(workload: str, limits: Limits) -> Subject:
+    """Tasks of a synthetic workload."""
+    return Subject(drawn_tasks(workload, limits), what_is_known(other_tasks(workload, limits), limits))
+
+
 def bench_cache(
-    sessions: Sequence[Session],
+    subject: Subject,
     capacities: Sequence[int],
     policies: Sequence[str],
     told: Callable[[str, int], None] = lambda _policy, _capacity: None,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> Report:
-    """All policies at all sizes. `told`: called before each. Raises CacheError, and PlanError for no sessions."""
-    trace = drawn(sessions, limits)
-    known = what_is_known(sessions, limits)
+    """All policies at all sizes. `told`: called before each. Raises CacheError."""
+    trace = subject.trace
     results: list[Result] = []
     for capacity_tokens in capacities:
         if capacity_tokens < trace.page_tokens:
             raise CacheError(f"capacity {capacity_tokens}: expected at least a page of {trace.page_tokens} tokens")
-        results += _at(trace, known, capacity_tokens, policies, told)
+        results += _at(trace, subject.known, capacity_tokens, policies, told)
     return Report(results)
 
 

@@ -3,17 +3,36 @@
 import argparse
 from pathlib import Path
 
+from msgspec.structs import replace
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from saga.load.settings import DEFAULT_SESSIONS
+from saga.load.settings import CODING_SESSIONS, DEFAULT_SESSIONS
 from saga.load.trace import TraceError, read_sessions
-from saga.sim.cache.access import SESSIONS, STARTS_PER_S
-from saga.sim.cache.bench import BELADY, CAUSAL, LRU, POLICIES, Report, Result, bench_cache, write_json
+from saga.sim.cache.access import SEED, Limits
+from saga.sim.cache.bench import (
+    BELADY,
+    CAUSAL,
+    LRU,
+    POLICIES,
+    Report,
+    Result,
+    Subject,
+    bench_cache,
+    recorded,
+    synthetic,
+    write_json,
+)
+from saga.sim.cache.synthetic import preset_capacities
 
-DEFAULT_CAPACITIES = (4_000_000, 8_000_000, 12_000_000)
+RECORDED_CAPACITIES = (4_000_000, 8_000_000, 12_000_000)
+LIMITS = {
+    CODING_SESSIONS: Limits(),
+    "swe-bench": Limits(sessions=400, starts_per_s=0.2),
+    "webarena": Limits(sessions=800, starts_per_s=0.5),
+}
 DEFAULT_POLICIES = ("lru", "walru", "ttl", "saga", CAUSAL, BELADY)
 
 
@@ -23,10 +42,14 @@ def add_parser(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "cache",
         help="compare cache policies with an oracle on a fixed access trace",
         description=(
-            f"Draw {SESSIONS} recorded sessions, starting at {STARTS_PER_S:g}/s, replay what they need of one worker's "
-            "KV at fixed times, and count the tokens that each cache policy makes be prefilled again."
+            "Draw sessions that start as a Poisson process, replay what they need of one worker's KV at fixed times, "
+            "and count the tokens that each cache policy makes be prefilled again."
         ),
     )
+    cache.add_argument(
+        "--workload", choices=LIMITS, default=CODING_SESSIONS, help=f"what is drawn (default {CODING_SESSIONS})"
+    )
+    cache.add_argument("--seed", type=int, default=SEED, metavar="N", help=f"of the draw (default {SEED})")
     cache.add_argument(
         "--trace", type=Path, default=Path(DEFAULT_SESSIONS), metavar="FILE", help=f"default {DEFAULT_SESSIONS}"
     )
@@ -34,9 +57,8 @@ def add_parser(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--capacity",
         type=_capacities,
         dest="capacities",
-        default=DEFAULT_CAPACITIES,
         metavar="TOKENS,..",
-        help=f"KV of the worker (default {','.join(map(str, DEFAULT_CAPACITIES))})",
+        help=f"KV of the worker (default {','.join(map(str, RECORDED_CAPACITIES))}; of others what is in use fits)",
     )
     cache.add_argument(
         "--policy",
@@ -54,12 +76,13 @@ def run(flags: argparse.Namespace, out: Console, progress_to: Console) -> int:
     """Run it and show it; 0 whenever it completed. Raises what reading the input raises."""
     if flags.json is not None and not flags.json.parent.is_dir():
         raise TraceError(f"--json {flags.json}: expected a file in a folder that exists")
-    sessions = read_sessions(flags.trace, skip_bad=flags.skip_bad)
-    if sessions.skipped:
-        out.print(f"{sessions.skipped} bad lines of {flags.trace} left out")
+    subject = _subject(flags, out)
+    capacities = flags.capacities
+    if capacities is None:
+        capacities = RECORDED_CAPACITIES if flags.workload == CODING_SESSIONS else preset_capacities(subject.trace)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=progress_to) as progress:
-        runs = len({LRU, BELADY, CAUSAL, *flags.policies}) * len(flags.capacities)
+        runs = len({LRU, BELADY, CAUSAL, *flags.policies}) * len(capacities)
         bar = progress.add_task("replaying", total=runs)
         done = 0
 
@@ -68,12 +91,22 @@ def run(flags: argparse.Namespace, out: Console, progress_to: Console) -> int:
             progress.update(bar, completed=done, description=f"{policy}, {_millions(capacity_tokens)} M tokens")
             done += 1
 
-        report = bench_cache(sessions, flags.capacities, flags.policies, told)
+        report = bench_cache(subject, capacities, flags.policies, told)
         progress.update(bar, completed=runs)
     if flags.json is not None:
         write_json(flags.json, report)
     print_report(out, report)
     return 0
+
+
+def _subject(flags: argparse.Namespace, out: Console) -> Subject:
+    limits = replace(LIMITS[flags.workload], seed=flags.seed)
+    if flags.workload != CODING_SESSIONS:
+        return synthetic(flags.workload, limits)
+    sessions = read_sessions(flags.trace, skip_bad=flags.skip_bad)
+    if sessions.skipped:
+        out.print(f"{sessions.skipped} bad lines of {flags.trace} left out")
+    return recorded(sessions, limits)
 
 
 def print_report(out: Console, report: Report) -> None:

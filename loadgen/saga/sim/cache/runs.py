@@ -4,6 +4,7 @@ The trace is known beforehand, so the tree is built once and no policy ever spli
 of one, its first pages. Built by `access`, read by all caches here.
 """
 
+from array import array
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -108,6 +109,15 @@ def without_first(runs: Sequence[Run], pages: int) -> list[Run]:
         if count > skipped:
             left.append((first + skipped, count - skipped))
     return left
+
+
+def page_hashes(segments: Segments, end: int) -> bytes:
+    """A chain as the tree wants it. Pages are numbered, so any two that differ have different hashes."""
+    hashes = array("Q")
+    for segment in reversed(segments.path(end)):
+        first = segments.first_page[segment]
+        hashes.extend(range(first, first + segments.pages[segment]))
+    return hashes.tobytes()
 
 
 def _cut(node: Growing, pages: int) -> Growing:

@@ -3,13 +3,13 @@
 `WholeLeaf` alone is `lru`; with the session tags of `product` it is `saga`.
 """
 
-from array import array
 from typing import Protocol
 
-from saga.engine.radix import Node, RadixTree
+from saga.engine.radix import RadixTree
+from saga.engine.radix_node import Node
 from saga.kv.pages import HASH_BYTES
 from saga.sim.cache.fitting import Stream
-from saga.sim.cache.runs import Segments
+from saga.sim.cache.runs import page_hashes
 
 
 class Tagging(Protocol):
@@ -79,12 +79,3 @@ class WholeLeaf:
         inserted = tree.insert(node, hashes[hit * HASH_BYTES :])
         tree.lock(inserted.node, above=node)
         return hit, inserted.node
-
-
-def page_hashes(segments: Segments, end: int) -> bytes:
-    """A chain as the tree wants it. Pages are numbered, so any two that differ have different hashes."""
-    hashes = array("Q")
-    for segment in reversed(segments.path(end)):
-        first = segments.first_page[segment]
-        hashes.extend(range(first, first + segments.pages[segment]))
-    return hashes.tobytes()

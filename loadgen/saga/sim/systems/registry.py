@@ -1,4 +1,4 @@
-"""The systems by name: which policies each is made of, and the settings that suit it best (`bench/sweep_baselines.py`).
+"""The systems by name: which policies each is made of, and the settings that suit it best (`bench/offline/sweep_baselines.py`).
 
 A name may carry another value of its system's one setting and another engine queue policy, as points of a sweep do:
 `affinity+cap:0.75`, `session-affinity@lpm`, `kv-ttl:5@lof`.
@@ -19,11 +19,11 @@ from saga.placement.policy import CheapestStart, PlacementPolicy, SessionAffinit
 from saga.placement.stealing import IdleAndUneven, StealPolicy
 from saga.sim.systems.caps import FirstThatFit, RankedThatFit, StaticCap
 from saga.sim.systems.orders import ByRank, LeastAttained, TaskTimes
-from saga.sim.systems.paper import AgentFairShare, ThetaAffinity, WaLru
+from saga.sim.systems.paper import AgentFairShare, ThetaAffinity
 from saga.sim.systems.pausing import PauseResume
 from saga.sim.systems.retention import FixedTtl, StepsToRun
 from saga.sim.systems.routers import LeastLoaded, PrefixAware, RoundRobin
-from saga.worker.retention import Lru, RetentionPolicy, Tags
+from saga.worker.retention import Lru, RetentionPolicy, Tags, policy_named
 
 TAG_DEFAULT_S, TAG_CAP_S = 60.0, 300.0  # as the worker agents' settings
 
@@ -38,6 +38,10 @@ def _lru() -> RetentionPolicy:
 
 def _tags() -> RetentionPolicy:
     return Tags(TAG_DEFAULT_S, TAG_CAP_S)
+
+
+def _named(policy: str) -> Callable[[], RetentionPolicy]:
+    return lambda: policy_named(policy, TAG_DEFAULT_S, TAG_CAP_S)
 
 
 def _own_queues() -> PlacementPolicy:
@@ -63,10 +67,11 @@ class System(Struct):
     retention: Callable[[], RetentionPolicy] = _lru
     stealing: Callable[[int], StealPolicy | None] = _no_stealing  # of the run's seed
     engine: EngineSettings = EngineSettings()
+    supersede: bool = False  # fresh session tags once old ones pin dead KV
     shared_kv: bool = False  # every worker reaches the KV of all: only the bound can
 
 
-# Best of bench/sweep_baselines.py on S1, seed 1001.
+# Best of bench/offline/sweep_baselines.py on S1, seed 1001.
 LPM = EngineSettings(schedule="lpm")  # engines start what is cached longest first: where they keep the queue
 CAP_SHARE = 0.65  # of the users of pressure 1
 TTL_S = 1.0
@@ -136,12 +141,12 @@ def _attained(name: str, value: float | None, users_at_one: int) -> System:
 
 def _paper(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
-    return System(name, ThetaAffinity, order=AgentFairShare, retention=WaLru, stealing=_stealing)
+    return System(name, ThetaAffinity, order=AgentFairShare, retention=_named("paper"), stealing=_stealing)
 
 
 def _saga(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
-    return System(name, CheapestStart, OldestThatFit, retention=_tags)
+    return System(name, CheapestStart, OldestThatFit, retention=_tags, supersede=True)
 
 
 def _saga_without(**changed: Any) -> Maker:  # noqa: ANN401 - fields of System
@@ -174,6 +179,7 @@ _MAKERS: dict[str, Maker] = {
     "saga": _saga,
     "saga-no-active-set": _saga_without(active_set=Everybody),
     "saga-no-tags": _saga_without(retention=_lru),
+    "saga-no-supersession": _saga_without(supersede=False),
     "saga-no-start-price": _saga_without(placement=_own_queues),
     "kv-bound": _bound,
 }

@@ -2,15 +2,13 @@
 
 from saga.contract.messages import Forecast
 from saga.kernel.effects import Decision
-from saga.worker.retention import UNLIKELY_RETURN, Idle
+from saga.worker.retention import UNLIKELY_RETURN, Idle, RetentionPolicy
 
 FOREVER_S = 3_600.0  # longer than any session is kept in practice
 
 
-class FixedTtl:
+class FixedTtl(RetentionPolicy):
     """Every session is kept for a fixed time after each step."""
-
-    tags = True
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
@@ -19,19 +17,15 @@ class FixedTtl:
         """As RetentionPolicy."""
         return Decision(0.0 if idle.final else self._ttl_s / idle.speed, "ttl")
 
-    def value(self, forecast: Forecast | None, idle: Idle) -> float | None:  # noqa: ARG002 - by age
-        """As RetentionPolicy."""
-        return None
 
-
-class StepsToRun:
+class StepsToRun(RetentionPolicy):
     """As KVFlow evicts: the session whose next step is farthest off goes first, one that has none before all others.
 
     KVFlow counts steps of a declared graph. Here one step of a session is all that lies between it and its next use,
     so what differs is how far off that is: the forecast's gap. Nothing is loaded ahead of its use.
     """
 
-    tags = True
+    tells = True
 
     def __init__(self, *, overdue_s: float = FOREVER_S) -> None:
         """`overdue_s`: a session that stays away so much longer than forecast is given up."""

@@ -4,8 +4,7 @@ from cache_drive import Made, stream_of
 
 from saga.load.trace import Session, Step, SubAgent
 from saga.sim.cache.access import UNKNOWN_API_S, AccessTrace, Limits, drawn, each_once
-from saga.sim.cache.runs import first_pages, without_first
-from saga.sim.cache.whole_leaf import page_hashes
+from saga.sim.cache.runs import first_pages, page_hashes, without_first
 
 
 def step(

@@ -8,7 +8,7 @@ import pytest
 from saga.load.cli import main
 from saga.load.trace import read_sessions
 from saga.sim.cache.access import Limits
-from saga.sim.cache.bench import POLICIES, bench_cache, write_json
+from saga.sim.cache.bench import POLICIES, bench_cache, recorded, write_json
 
 
 @pytest.fixture
@@ -58,13 +58,13 @@ def test_the_same_trace_gives_the_same_bytes(trace: Path, tmp_path: Path) -> Non
     sessions = read_sessions(trace)
     written = []
     for name in ("one", "two"):
-        write_json(tmp_path / name, bench_cache(sessions, (12_800,), POLICIES, limits=Limits(sessions=20)))
+        write_json(tmp_path / name, bench_cache(recorded(sessions, Limits(sessions=20)), (12_800,), POLICIES))
         written.append((tmp_path / name).read_bytes())
     assert written[0] == written[1]
 
 
 def test_an_infinite_cache_regenerates_nothing_and_has_no_ratio(trace: Path) -> None:
-    report = bench_cache(read_sessions(trace), (1 << 40,), POLICIES, limits=Limits(sessions=20))
+    report = bench_cache(recorded(read_sessions(trace), Limits(sessions=20)), (1 << 40,), POLICIES)
     assert {(r.regenerated_tokens, r.belady_ratio, r.causal_gap_closed) for r in report.results} == {(0, None, None)}
     assert {r.hit_rate for r in report.results} == {report.results[0].ideal_hit_rate}
 

@@ -13,7 +13,7 @@ from saga.sim.cache.paged import Order, PagedCache
 from saga.sim.cache.product import SessionTags
 from saga.sim.cache.published import ENDED_AFTER_S, TERMINATION, TTL_CAP_S, Ttl, Turns, WaLru
 from saga.sim.cache.whole_leaf import Untagged, WholeLeaf
-from saga.worker.retention import Idle
+from saga.worker.retention import Idle, RetentionPolicy
 
 
 def regenerated(stream: Stream, order: Order) -> int:
@@ -22,10 +22,10 @@ def regenerated(stream: Stream, order: Order) -> int:
     return cache.regenerated_pages
 
 
-class KeepFirst:
+class KeepFirst(RetentionPolicy):
     """Session 0 is kept for an hour, nobody else at all; `worth`: by which its pages go later among equals."""
 
-    tags = True
+    tells = True
 
     def __init__(self, others_s: float = 0.0, worth: float | None = None) -> None:
         self._others_s = others_s

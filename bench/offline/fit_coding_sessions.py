@@ -1,6 +1,6 @@
 """Fits the `coding-fitted` workload to a trace: writes the quantile tables of `loadgen/saga/sim/fits/`.
 
-    python bench/fit_coding_sessions.py ../shared/traces/coding-sessions.jsonl.gz
+    python bench/offline/fit_coding_sessions.py ../shared/traces/coding-sessions.jsonl.gz
 
 Each table holds the empirical quantiles at eleven probabilities, rounded to three digits. A prompt that is at least
 10 % shorter than the last one is a compaction; one that keeps neither all blocks of the last prompt nor room for its
@@ -24,7 +24,7 @@ from saga.load.traces.prompts import kept_tokens
 from saga.load.traces.session import END_TURN, TOOL_USE
 from saga.sim.fit import PROBABILITIES, AgentFit, Fit, MainFit, SubAgentFit, Table
 
-FOLDER = Path(__file__).parents[1] / "loadgen/saga/sim/fits"
+FOLDER = Path(__file__).parents[2] / "loadgen/saga/sim/fits"
 COMPACTED_BELOW = 0.9  # of the last prompt
 NORMAL = NormalDist()
 
@@ -37,7 +37,7 @@ def main() -> None:
     flags = parser.parse_args()
     sessions = read_sessions(flags.sessions)
     fit = fitted(sessions, flags.sessions.name)
-    head = f"# Written by bench/fit_coding_sessions.py; tables at the probabilities {list(PROBABILITIES)}.\n"
+    head = f"# Written by bench/offline/fit_coding_sessions.py; tables at the probabilities {list(PROBABILITIES)}.\n"
     flags.out.write_bytes((head + as_toml(msgspec.to_builtins(fit))).encode())
     print(f"{flags.out}: fitted to {len(sessions)} sessions")
 

@@ -1,0 +1,1 @@
+"""Retention policies, one to a file. What they have in common is `saga.worker.idle`, their names `retention`."""
