@@ -1,6 +1,7 @@
 """Which setting and engine queue policy suit each baseline best: the figures behind the defaults of `saga.sim.systems`.
 
-    python bench/offline/sweep_baselines.py [--system kv-ttl,paper] [--workload swe-bench] [--seed 1001] [--jobs 2] [--json]
+    python bench/offline/sweep_baselines.py [--system kv-ttl,paper] [--workload swe-bench] [--seed 1001] [--jobs 2]
+        [--json]
 
 Two workers of `small`, 150 conversations, pressure 1.5: a point is one run of half a minute. The seed is none of the
 presets that results are reported with, so the choice is made out of sample. Best: the least mean completion time.

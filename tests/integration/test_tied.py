@@ -39,6 +39,26 @@ async def test_a_child_runs_it_like_any_other(tmp_path, until):
     assert child.pid is None
 
 
+async def test_what_a_killed_child_had_started_ends_with_it(tmp_path, until):
+    """SGLang's server starts processes of its own; left behind they would hold its GPU when it starts again."""
+    starts = (
+        f"import subprocess, sys, time; print(subprocess.Popen({[sys.executable, '-c', PROGRAM]!r}).pid, flush=True)"
+    )
+    argv = (sys.executable, "-c", f"{starts}; time.sleep(60)")
+    child = Child(ProcessSpec(name="starter", argv=argv), tmp_path / "log", os.environ)
+    await child.start()
+    supervision = asyncio.create_task(child.supervise())
+    await until(lambda: "up" in (tmp_path / "log").read_text())
+    started = int((tmp_path / "log").read_text().split()[0])
+    assert alive(started)
+
+    child.signal(signal.SIGKILL)
+
+    await until(lambda: not alive(started))
+    await child.stop()
+    await supervision
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:

@@ -1,7 +1,7 @@
 """Parameters of a family of synthetic coding sessions, fitted to a trace; TOML in `fits/`, read and drawn from here.
 
-`bench/offline/fit_coding_sessions.py` makes the file from a trace; nothing of the trace is in it but these numbers. Lengths in
-tokens, times in seconds. Called by `fitted`.
+`bench/offline/fit_coding_sessions.py` makes the file from a trace; nothing of the trace is in it but these numbers.
+Lengths in tokens, times in seconds. Called by `fitted`.
 """
 
 import math

@@ -71,6 +71,7 @@ class Child:
                 self.signal(signal.SIGTERM)
             started_s = loop.time()
             code = await self._process.wait()
+            self._end_left_behind(self._process.pid)
             if self._stopping.is_set():
                 break
             self.exits.append(code)
@@ -110,6 +111,12 @@ class Child:
         if (pid := self.pid) is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+    @staticmethod
+    def _end_left_behind(group: int) -> None:
+        """What a dead child had started itself and left: an engine's own processes would hold its GPU and its ports."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
 
     def last_words(self) -> str:
         """The last line it wrote; empty if none."""

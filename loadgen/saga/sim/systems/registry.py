@@ -1,4 +1,5 @@
-"""The systems by name: which policies each is made of, and the settings that suit it best (`bench/offline/sweep_baselines.py`).
+"""The systems by name: which policies each is made of, and the settings that suit it best, as
+`bench/offline/sweep_baselines.py` found them.
 
 A name may carry another value of its system's one setting and another engine queue policy, as points of a sweep do:
 `affinity+cap:0.75`, `session-affinity@lpm`, `kv-ttl:5@lof`.
