@@ -14,7 +14,7 @@ from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from saga.load.settings import SWE_BENCH
-from saga.sim.clusters import load_cluster
+from saga.sim.clusters import load_cluster, with_host_tier
 from saga.sim.detail import RunDetail
 from saga.sim.figures import Report, Run, figures, ratios, slowdowns_of
 from saga.sim.kept import KeptRuns
@@ -72,9 +72,10 @@ class Point(Struct, frozen=True):
 def compare(comparisons: Sequence[Comparison], told: Told, *, jobs: int = 1, keep: Path | None = None) -> Results:
     """Run everything. Raises what reading clusters, profiles, systems and sessions raises, before anything runs."""
     for comparison in comparisons:
-        load_cluster(comparison.cluster, comparison.workers)
+        _, profile = load_cluster(comparison.cluster, comparison.workers)
         for system in comparison.systems:
-            make_system(system, 1)
+            for tier in comparison.host_tiers:
+                with_host_tier(make_system(system, 1).engine, profile, tier)
     kept = KeptRuns(keep) if keep is not None else None
     closed = {i: _closed_points(comparison) for i, comparison in enumerate(comparisons) if not comparison.loads}
     peaks = {i: _peak_specs(comparison) for i, comparison in enumerate(comparisons) if comparison.loads}

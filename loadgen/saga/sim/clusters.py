@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from saga.engine.profile import Profile, load_profile
+from saga.engine.settings import EngineSettings
 
 MEMORY_SHARE = 0.9  # of HBM that weights and KV may take together; the rest is activations and graphs
 HOST_MEMORY_SHARE = 0.8  # of main memory that KV may take; the rest is the system, the server and its buffers
@@ -31,6 +32,15 @@ def known_clusters() -> list[str]:
     """Names of those that come with the laboratory."""
     folder = resources.files("saga.sim") / "clusters"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def with_host_tier(engine: EngineSettings, profile: Profile, tier: str) -> EngineSettings:
+    """The engine's settings with the profile's host KV tier `on` or `off`. Raises ClusterError when it has none."""
+    if tier == "off":
+        return engine
+    if not profile.host_kv_tokens:
+        raise ClusterError(f"profile {profile.name} has no host_kv_tokens: there is no host tier to switch on")
+    return msgspec.structs.replace(engine, host_kv_tokens=profile.host_kv_tokens)
 
 
 def load_cluster(name_or_path: str, workers: int | None = None) -> tuple[Cluster, Profile]:

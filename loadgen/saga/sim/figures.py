@@ -78,6 +78,8 @@ class Run(Struct, frozen=True):
     slo_attainment_by_class_mean: float | None = None
     """As published: within 1.5 x the expected TCT of the task's class, here the class's mean in the KV bound."""
     by_class: tuple[ClassFigures, ...] = ()
+    loaded_back_tokens: int = 0
+    """From the host KV tier: neither prefilled nor found on the device."""
     service_gap_s: float | None = None
     """Largest difference of two tenants' normalised service while both were busy: engine-seconds per unit of weight."""
 
@@ -144,6 +146,7 @@ def figures(
         dropped_sessions=record.dropped_sessions,
         virtual_s=record.ended_s,
         slo_attainment_by_class_mean=_share_within(record.measured, expected_s, expected),
+        loaded_back_tokens=record.loaded_back_tokens,
         service_gap_s=record.service_gap_s,
         by_class=_by_class(record.measured, bound.measured) if 1 < len(expected_s) <= MOST_CLASSES else (),
     )

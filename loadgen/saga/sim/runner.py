@@ -10,7 +10,7 @@ from saga.sim.agenda import Agenda
 from saga.sim.alone import alone, users_for
 from saga.sim.arrivals import ClosedLoop, OpenLoop
 from saga.sim.clients import Clients
-from saga.sim.clusters import UNLIMITED_KV_TOKENS, load_cluster
+from saga.sim.clusters import UNLIMITED_KV_TOKENS, load_cluster, with_host_tier
 from saga.sim.ledger import Ledger, TaskRecord
 from saga.sim.observer import Observer
 from saga.sim.spec import Detail, RunRecord, RunSpec
@@ -64,7 +64,7 @@ class Simulation:
             spec.seed,
             weights=workload.weights,
             delays=NO_DELAYS if bound else Delays(),
-            engine=system.engine,
+            engine=with_host_tier(system.engine, profile, spec.host_tier),
         )
         self.clients = Clients(
             self.world,
@@ -115,6 +115,7 @@ class Simulation:
             prompt_tokens=ledger.prompt_tokens,
             cached_tokens=ledger.cached_tokens,
             regenerated_tokens=max(0, prefilled - ledger.needed_tokens),
+            loaded_back_tokens=self._loaded_back_tokens(),
             tasks_per_min=self._tasks_per_min(),
             failures=unfinished if not drained else ledger.failures,
             refusals=ledger.refusals,
@@ -147,6 +148,10 @@ class Simulation:
             shown=observer.shown,
             spans=tuple(observer.spans),
         )
+
+    def _loaded_back_tokens(self) -> int:
+        pools = [engine.core.pool for engine in self.world.engines.values()]
+        return sum(pool.host.loaded_pages * pool.page_tokens for pool in pools if pool.host is not None)
 
     def _tasks_per_min(self) -> float:
         """While all users were at work after their first task; over the whole run when that is too short."""

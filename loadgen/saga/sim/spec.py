@@ -57,6 +57,7 @@ class RunRecord(Struct, frozen=True):
     prompt_tokens: int  # of measured steps
     cached_tokens: int  # of measured steps
     regenerated_tokens: int
+    loaded_back_tokens: int  # from host KV tiers
     useful_kv_share: float  # of KV capacity x time: in use, or idle and hit again before eviction
     tasks_per_min: float
     failures: int

@@ -12,8 +12,8 @@ def record(*tct_s: float, unstable: bool = False, failures: int = 0) -> RunRecor
     tasks = tuple(TaskRecord(number, 0, 10.0, 10.0 + tct) for number, tct in enumerate(tct_s))
     return RunRecord(
         users=3, conversations=5, dropped_sessions=0, measured=tasks, ttft_s=(0.1, 0.3), prompt_tokens=100,
-        cached_tokens=80, regenerated_tokens=7, tasks_per_min=2.0, failures=failures, refusals=0, steps=9,
-        retractions=0, unstable=unstable, ended_s=99.0, useful_kv_share=0.5,
+        cached_tokens=80, regenerated_tokens=7, loaded_back_tokens=5, tasks_per_min=2.0, failures=failures,
+        refusals=0, steps=9, retractions=0, unstable=unstable, ended_s=99.0, useful_kv_share=0.5,
     )  # fmt: skip
 
 

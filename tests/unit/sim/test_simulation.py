@@ -2,6 +2,7 @@ import ast
 import subprocess
 import sys
 from fnmatch import fnmatchcase
+from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from msgspec import structs
 import saga.sim as sim_package
 from saga.contract.ids import WorkerId
 from saga.sim.bench import Comparison, as_json, compare, count_runs
+from saga.sim.clusters import ClusterError
 from saga.sim.runner import KV_BOUND, Simulation, simulate
 from saga.sim.spec import RunSpec
 from saga.sim.systems.registry import SYSTEMS
@@ -135,6 +137,27 @@ def test_the_kv_bound_misses_nothing_and_is_never_slower():
     assert squeezed.regenerated_tokens > 0
     bound_s = sum(task.tct_s for task in bound.measured)
     assert bound_s < sum(task.tct_s for task in squeezed.measured)
+
+
+def test_a_host_tier_loads_back_what_was_prefilled_again_without_it():
+    off = RunSpec("webarena", "session-affinity", "small", 42, pressure=2.0, workers=1, tasks=40)
+    without, with_it = simulate(off, check=True), simulate(structs.replace(off, host_tier="on"), check=True)
+    assert without.loaded_back_tokens == 0
+    assert without.regenerated_tokens > 0
+    assert with_it.loaded_back_tokens > 0
+    assert with_it.regenerated_tokens < without.regenerated_tokens / 2
+    assert sum(task.tct_s for task in with_it.measured) < sum(task.tct_s for task in without.measured)
+
+
+def test_a_host_tier_that_the_profile_lacks_is_refused_before_anything_runs(tmp_path):
+    profile = (resources.files("saga.engine") / "profiles" / "a100x4-llama3-70b.toml").read_text()
+    bare = "\n".join(line for line in profile.splitlines() if not line.startswith("host_"))
+    (tmp_path / "bare.toml").write_text(bare)
+    cluster = tmp_path / "cluster.toml"
+    cluster.write_text(f'name = "bare"\nprofile = "{tmp_path}/bare.toml"\nworkers = 1\n')
+    asked = Comparison("webarena", cluster=str(cluster), systems=("saga",), pressures=(1.0,), host_tiers=("off", "on"))
+    with pytest.raises(ClusterError, match="no host_kv_tokens"):
+        compare([asked], told=lambda _: None)
 
 
 def test_what_cannot_drain_ends_at_the_horizon_and_counts_as_failed():
