@@ -107,7 +107,7 @@ def recorded(path: Path) -> list[Workflow]:
 def synthetic(name: str, tasks: int) -> list[Workflow]:
     """Tasks of a published workload."""
     drawn = Synthetic(name, 11, 131_072, 64)
-    workflows = []
+    workflows: list[Workflow] = []
     for number in range(tasks):
         steps = drawn.draw(number).agents[0].steps
         calls = [
@@ -119,16 +119,17 @@ def synthetic(name: str, tasks: int) -> list[Workflow]:
 
 def chain(tasks: int) -> list[Workflow]:
     """Agents that follow CHAIN."""
-    workflows = []
+    workflows: list[Workflow] = []
     for number in range(tasks):
         random = Random(f"chain/{number}")
-        tool, calls = "read", []
-        while tool != NO_TOOL:
+        tool = "read"
+        calls: list[Call] = []
+        while not calls or calls[-1].tool != NO_TOOL:
             gap_s = random.lognormvariate(0.0, 1.0) if calls else -1.0
             calls.append(Call(tool, gap_s, 1.0, 1_000 * (len(calls) + 1), 100))
-            following = CHAIN[tool]
+            following = CHAIN.get(tool, {})
             tool = random.choices([*following, NO_TOOL], [*following.values(), 1.0 - sum(following.values())])[0]
-        workflows.append((Agent("chain", (*calls, Call(NO_TOOL, 1.0, 1.0, 1_000 * (len(calls) + 1), 100))),))
+        workflows.append((Agent("chain", tuple(calls)),))
     return workflows
 
 

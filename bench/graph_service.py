@@ -18,7 +18,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from random import Random
@@ -27,7 +27,7 @@ from saga.contract.ids import GatewayId, LeaseId, PoolId, RootId, SessionId, Ste
 from saga.contract.messages import AnyMessage, StepFinished, StepReady, decode, encode
 from saga.graph.making import Making, make_core
 from saga.graph.state import GraphState
-from saga.kernel.effects import Publish, Received, Tick, WakeAt
+from saga.kernel.effects import Effect, Publish, Received, Tick, WakeAt
 
 TENANTS, CLASSES, CONCURRENT = 20, 5, 2_000
 MEAN_STEPS = 37.0
@@ -135,12 +135,11 @@ class Clock:
             longest_s = max(longest_s, time.perf_counter() - begun_s)
         return longest_s
 
-    def note(self, effects: list[object]) -> list[object]:
+    def note(self, effects: Sequence[Effect]) -> None:
         """Remember when it wants to be woken."""
         for effect in effects:
             if isinstance(effect, WakeAt):
                 self.wake_s = min(self.wake_s, effect.at_s)
-        return effects
 
 
 def rates(count: int, warm: int) -> dict[str, float]:
@@ -150,8 +149,8 @@ def rates(count: int, warm: int) -> dict[str, float]:
     state = core()
     clock = Clock(state)
     for number, pair in enumerate(made[:warm]):
-        for message in pair:
-            clock.note(state.handle(Received(message), number / STEPS_A_S))
+        for each in pair:
+            clock.note(state.handle(Received(each), number / STEPS_A_S))
         clock.tick(number / STEPS_A_S)
     events = [Received(message) for pair in made[warm:] for message in pair]
     gc.collect()
@@ -172,8 +171,8 @@ def rates(count: int, warm: int) -> dict[str, float]:
     decode_s = time.process_time() - begun_s
     said = [effect.message for effect in forecasts if isinstance(effect, Publish)]
     begun_s = time.process_time()
-    for message in said:
-        encode(message)
+    for forecast in said:
+        encode(forecast)
     encode_s = time.process_time() - begun_s
     return {
         "yardstick_us": yardstick_us(),
@@ -207,7 +206,7 @@ def latencies(count: int, warm: int) -> dict[str, float]:
             if isinstance(effect, Publish):
                 encode(effect.message)
         end_s = time.perf_counter()
-        clock.note(list(effects))
+        clock.note(effects)
         if number >= warm:
             core_ms.append(1e3 * (done_s - core_s))
             whole_ms.append(1e3 * (end_s - begun_s + late_s))

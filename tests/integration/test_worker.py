@@ -240,7 +240,10 @@ async def test_lost_deltas_are_mended_by_a_snapshot(broker, listener, tmp_path, 
 
 
 async def test_expired_leases_are_aborted_and_tags_closed(broker, listener, tmp_path, until):
-    async with serving(settings(speed=4.0)) as running, agent(running.url, broker, tmp_path, tag_ttl_s=2.0):
+    async with (
+        serving(settings(speed=4.0)) as running,
+        agent(running.url, broker, tmp_path, retention="tags", tag_ttl_s=2.0),
+    ):
         await until(lambda: listener.hellos)
         bus = listener.bus
         endless = {
@@ -274,13 +277,13 @@ async def test_a_restarted_agent_closes_the_tags_of_its_journal(broker, listener
     monkeypatch.setattr("saga.worker.state.UNCLAIMED_S", 1.0)
     async with serving(settings()) as running:
         await complete(running.url, "a" * 64, session="tag-a")
-        async with agent(running.url, broker, tmp_path, tag_ttl_s=5_000.0):
+        async with agent(running.url, broker, tmp_path, retention="tags", tag_ttl_s=5_000.0):
             await until(lambda: listener.hellos)
             await listener.bus.publish(SUBJECTS.lease(W), taken("a", "tag-a"))
             await listener.bus.publish(SUBJECTS.step_finished(W), finished("a"))
             await until(lambda: listener.beats[-1].open_session_tags == 1)
         assert running.engine.core.open_sessions == ["tag-a"]
-        async with agent(running.url, broker, tmp_path, tag_ttl_s=5_000.0):
+        async with agent(running.url, broker, tmp_path, retention="tags", tag_ttl_s=5_000.0):
             await until(lambda: not running.engine.core.open_sessions)
         assert "tag-a" not in (tmp_path / "journal").read_text().splitlines()[-1].removeprefix("-tag-a")
 

@@ -61,7 +61,7 @@ async def attached(request, server, nats, tmp_path, until):
     listener = Listener(bus, worker)
     await listener.listen()
     await server.flush()
-    child = agent(worker, server.url, nats.url, tmp_path, tag_ttl_s="1.5")
+    child = agent(worker, server.url, nats.url, tmp_path, retention="tags", tag_ttl_s="1.5")
     await child.start()
     supervision = asyncio.create_task(child.supervise())
     await until(lambda: listener.hellos, 60)

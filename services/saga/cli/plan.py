@@ -24,7 +24,7 @@ GATEWAY_GRACE_S = 25.0  # it finishes the requests in flight
 
 # A system of the design's laboratory: the policy of each decision point, by the setting that chooses it.
 SYSTEMS: dict[str, dict[str, str]] = {
-    "saga": {"SAGA_ADMISSION_POLICY": "saga", "SAGA_PLACEMENT_POLICY": "saga", "SAGA_WORKER_RETENTION": "tags"},
+    "saga": {"SAGA_ADMISSION_POLICY": "saga", "SAGA_PLACEMENT_POLICY": "saga", "SAGA_WORKER_RETENTION": "saga"},
     "session-affinity": {
         "SAGA_ADMISSION_POLICY": "open",
         "SAGA_PLACEMENT_POLICY": "session-affinity",

@@ -62,18 +62,25 @@ class Saga:
 
     def estimate(self, situation: Situation, models: tuple[Model, ...]) -> Estimate:
         """As ForecastPolicy."""
-        tools = [model.tools[situation.tool].gaps for model in models if situation.tool in model.tools]
-        samples = max((gaps.samples for gaps in tools), default=0)
         hazards = self._hazards_of(models)
         goes_on = returns(situation, models, hazards.flat)
         remaining = goes_on * (1.0 + hazards.remaining_steps(situation.steps + 1))
+        samples, any_samples, engine_s, any_tokens, new_tokens = 0, 0, 0.0, 0.0, -1.0
+        for model in reversed(models):
+            engine_s = _shrunk(model.engine_s, engine_s)
+            any_tokens = _shrunk(model.growth_tokens, any_tokens)
+            any_samples = max(any_samples, model.gaps.samples)
+            follows = model.tools.get(situation.tool)
+            if follows is not None:
+                samples = max(samples, follows.gaps.samples)
+                new_tokens = _shrunk(follows.growth_tokens, new_tokens)
         return Estimate(
             returns=goes_on,
             gap_s=self._blending.gap_s(situation, models),
-            new_tokens=_growth_tokens(situation.tool, models),
+            new_tokens=new_tokens if new_tokens >= 0 else any_tokens or DEFAULT_GROWTH_TOKENS,
             remaining_steps=remaining,
-            remaining_engine_s=remaining * _mean([model.engine_s for model in models], 0.0),
-            samples=samples or max(model.gaps.samples for model in models),
+            remaining_engine_s=remaining * engine_s,
+            samples=samples or any_samples,
         )
 
     def _hazards_of(self, models: tuple[Model, ...]) -> Hazards:
@@ -109,21 +116,11 @@ def next_tools(tool: str, models: tuple[Model, ...]) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _growth_tokens(tool: str, models: tuple[Model, ...]) -> float:
-    """Mean growth of the prompt: after this tool, shrunk to that after any."""
-    any_tokens = _mean([model.growth_tokens for model in models], DEFAULT_GROWTH_TOKENS)
-    return _mean([model.tools[tool].growth_tokens for model in models if tool in model.tools], any_tokens)
-
-
-def _mean(means: list[Mean], otherwise: float) -> float:
-    """The first, narrowest one, shrunk to the next and so on; `otherwise` where nothing is known."""
-    found, known = otherwise, False
-    for mean in reversed(means):
-        if mean.weight:
-            prior = PRIOR if known else 0.0
-            found = (mean.weight * mean.value + prior * found) / (mean.weight + prior)
-            known = True
-    return found
+def _shrunk(mean: Mean, wider: float) -> float:
+    """A mean, shrunk to that of the wider level by PRIOR samples; all of it where nothing was known."""
+    if not mean.weight:
+        return wider
+    return mean.value + (wider - mean.value) * PRIOR / (mean.weight + PRIOR) if wider > 0 else mean.value
 
 
 POLICIES: Final[dict[str, type[Saga]]] = {"saga": Saga}

@@ -45,8 +45,12 @@ class Hazards:
 
     def stale(self, models: tuple[Model, ...]) -> bool:
         """Whether the models are others, or have learnt too much since."""
-        pairs = zip(models, self._models, self._good_until, strict=False)
-        return len(models) != len(self._models) or any(m is not o or m.outcomes > u for m, o, u in pairs)
+        if len(models) != len(self._models):
+            return True
+        for model, then, good_until in zip(models, self._models, self._good_until, strict=True):
+            if model is not then or model.outcomes > good_until:
+                return True
+        return False
 
     @property
     def flat(self) -> float:
@@ -64,11 +68,13 @@ class Hazards:
 def returns(situation: Situation, models: tuple[Model, ...], flat: float) -> float:
     """Probability of another step: by the tool called, then by the count of steps, then by the session's pace."""
     ends = flat
+    seen = 0
     kind = step_kind(situation.steps)
     for model in reversed(models):
         follows = model.tools.get(situation.tool)
         if follows is None:
             continue
+        seen = max(seen, follows.count)
         ends = (follows.ended + PRIOR_STEPS * ends) / (follows.returned + follows.ended + PRIOR_STEPS)
         ended = follows.ended_at[kind] if kind < len(follows.ended_at) else 0
         returned = follows.returned_at[kind] if kind < len(follows.returned_at) else 0
@@ -76,4 +82,5 @@ def returns(situation: Situation, models: tuple[Model, ...], flat: float) -> flo
         cell = follows.cells.get(situation.context)
         if cell is not None:
             ends = (cell.ended + PRIOR_STEPS * ends) / (cell.ended + cell.returned + PRIOR_STEPS)
-    return 1.0 - ends
+    least = 0.5 / (seen + 10.0)  # levels share samples: that none ended in so many does not say more than this
+    return 1.0 - min(max(ends, least), 1.0 - least)

@@ -16,6 +16,7 @@ from saga.graph.sketch import Sketch, bucket_of
 OFTEN: Final = 8  # outcomes after which a tenant's tool has a name among all tenants
 CLASS_CHARS: Final = 64
 Levels = tuple[Model, ...]
+_ALWAYS: Final = frozenset({NO_TOOL, START})
 
 
 class Learning:
@@ -66,7 +67,8 @@ class Learning:
                 edge.gaps.add(session.ready_gap_s, session.number)
             if growth_tokens >= 0 and session.steps:
                 follows.growth_tokens.add(growth_tokens)
-                model.growth_tokens.add(growth_tokens)
+                if level == 0:
+                    model.growth_tokens.add(growth_tokens)
             if engine_s >= 0:
                 model.engine_s.add(engine_s)
             self._shelf.dirty[model.name] = None
@@ -85,8 +87,9 @@ class Learning:
 
 def _names(levels: Levels, tool: str) -> tuple[str, ...]:
     """What the tool is called at each level."""
-    widest = tool
-    if len(levels) > 1 and levels[-1].name == GLOBAL and tool not in (NO_TOOL, START) and tool not in levels[-1].tools:
-        known = levels[-2].tools.get(tool)
-        widest = tool if known is not None and known.count >= OFTEN else OTHER
-    return (tool,) * (len(levels) - 1) + (widest,)
+    widest = levels[-1]
+    if tool in widest.tools or tool in _ALWAYS or widest.name != GLOBAL:
+        return (tool,) * len(levels)
+    known = levels[-2].tools.get(tool)
+    name = tool if known is not None and known.count >= OFTEN else OTHER
+    return (tool,) * (len(levels) - 1) + (name,)

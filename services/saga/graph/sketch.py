@@ -7,7 +7,7 @@ is; nothing is fitted. Why it is ours and of no library: docs/adr/0009-quantile-
 
 import math
 from bisect import bisect_left
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Final
 
 import msgspec
@@ -28,7 +28,7 @@ _SAME_SOURCE_RATE: Final = 1 / 512
 _DRIFTED: Final = 0.8
 _DRIFTED_WEIGHT: Final = 4  # samples that all before a drift count as
 _EDITION_SHARE: Final = 8  # a new edition after 1/8 more weight, and a few samples
-_FEW: Final = 12
+_FEW: Final = 24
 _DRIFT_EDITIONS: Final = 8  # so that whoever puts up with some sees it
 _NEGLIGIBLE: Final = 0.005
 
@@ -153,9 +153,9 @@ def blended(prior: Mix | None, *parts: tuple[Sketch, float]) -> Mix | None:
         first = sketch.low - low
         if first + len(sketch.counts) > len(weights):
             weights += [0.0] * (first + len(sketch.counts) - len(weights))
-        for index, count in enumerate(sketch.counts, first):
-            if count:
-                weights[index] += count * scale
+        counts = sketch.counts
+        for index in compress(range(len(counts)), counts):
+            weights[first + index] += counts[index] * scale
     return Mix(low, weights, total) if own else prior
 
 

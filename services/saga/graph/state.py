@@ -4,11 +4,8 @@ Nothing waits for it: without forecasts admission and workers go by defaults. It
 publishes only for workflows of its own partitions and stores only models of its own partitions.
 """
 
-import hashlib
 from collections import OrderedDict
-from typing import Final, TypeAlias
-
-import msgspec
+from typing import Final
 
 from saga.contract.ids import RootId, StepId, TenantId
 from saga.contract.messages import (
@@ -26,57 +23,34 @@ from saga.contract.workflow_messages import Shape
 from saga.graph.aeg import Aeg, Session
 from saga.graph.bounds import MAX_ENGINE_S, MAX_GROWTH_TOKENS, newest, sane, seconds, tokens
 from saga.graph.declared import Declarations
+from saga.graph.events import GraphEvent, Loaded, Owned, Replayed, Settle
 from saga.graph.following import FORGET_S, Following
 from saga.graph.forecast import ForecastPolicy
+from saga.graph.keeping import NEVER_S, PERSIST_EVERY_S, Keeping, model_key
 from saga.graph.learning import Learning, Levels
-from saga.graph.models import Model
-from saga.graph.partitions import PARTITIONS, partition_of
+from saga.graph.partitions import partition_of
 from saga.graph.shape import class_shape, workflow_shape
 from saga.graph.shelf import GLOBAL, Shelf
 from saga.graph.situation import NO_TOOL, Situation, tool_of
-from saga.graph.storing import decode_model, encode_model
-from saga.kernel.effects import Effect, Forget, Persist, Publish, Received, Tick, WakeAt
+from saga.kernel.effects import Effect, Publish, Received, Tick, WakeAt
 
-__all__ = ["FORGET_S", "GLOBAL", "GraphEvent", "GraphState", "Loaded", "Owned", "Replayed", "Settle", "model_key"]
+__all__ = [
+    "FORGET_S",
+    "GLOBAL",
+    "PERSIST_EVERY_S",
+    "GraphEvent",
+    "GraphState",
+    "Loaded",
+    "Owned",
+    "Replayed",
+    "Settle",
+    "model_key",
+]
 
 MAX_OVER: Final = 20_000  # workflows remembered to be over
 MAX_NAMES: Final = 4_096  # of tools, classes and sessions' parents, remembered so that each is in memory once
-PERSIST_EVERY_S: Final = 10.0  # what is lost when a process dies, the replay at the start of the next teaches again
-PERSIST_AT_ONCE: Final = 16  # models; forecasts do not wait for more
-PERSIST_PAUSE_S: Final = 0.02
-NEVER_S: Final = float("inf")
-_NAMED: Final = tuple(map(GAP_SHARES.index, (0.5, 0.9, 0.95, 0.99)))
-
-
-class Owned(msgspec.Struct, frozen=True):
-    """Event: these partitions are ours now."""
-
-    partitions: frozenset[int]
-
-
-class Loaded(msgspec.Struct, frozen=True):
-    """Event: a model from storage. Ignored when a newer one is here."""
-
-    value: bytes
-
-
-class Replayed(msgspec.Struct, frozen=True):
-    """Event: a message from the past; it teaches, but when it came says nothing."""
-
-    message: Message
-
-
-class Settle(msgspec.Struct, frozen=True):
-    """Event: the process ends; store everything of ours that is not stored yet."""
-
-
-GraphEvent: TypeAlias = Received | Replayed | Loaded | Owned | Tick | Settle
 Effects = list[Effect]
-
-
-def model_key(name: str) -> str:
-    """Where a model is stored."""
-    return hashlib.sha256(name.encode()).hexdigest()[:32]
+_NAMED: Final = tuple(map(GAP_SHARES.index, (0.5, 0.9, 0.95, 0.99)))
 
 
 class GraphState:
@@ -85,19 +59,18 @@ class GraphState:
     def __init__(self, subjects: Subjects, policy: ForecastPolicy) -> None:
         self._subjects = subjects
         self._policy = policy
-        self._owned = frozenset(range(PARTITIONS))
         self._now_s = -NEVER_S
         self._next_tick_s = NEVER_S
         self._following = Following()
         self.workflows = self._following.workflows  # longest unseen first
         self._shelf = Shelf()
         self.models = self._shelf.models
+        self._keeping = Keeping(self._shelf)
         self._learning = Learning(self._shelf)
         self.declared = Declarations()
         self._over: OrderedDict[RootId, StepId] = OrderedDict()  # the step that ended a workflow may be told twice
         self._names: dict[str, str] = {}
         self._sessions = 0  # ever followed
-        self._due: list[str] = []  # models to be stored now
 
     # The one door
 
@@ -111,9 +84,9 @@ class GraphState:
             case Replayed(message):
                 self._received(message, now_s, live=False)
             case Loaded(value):
-                self._loaded(value)
+                self._keeping.load(value)
             case Owned(partitions):
-                self._owned = partitions
+                self._keeping.owned = partitions
             case Settle():
                 effects = self.settle()
             case Tick():
@@ -125,7 +98,7 @@ class GraphState:
 
     def settle(self) -> Effects:
         """Before the end: everything of ours that is not stored yet."""
-        return self._persist([*self._due, *self._shelf.dirty])
+        return self._keeping.everything()
 
     # Questions
 
@@ -155,7 +128,7 @@ class GraphState:
             if self._workflow(message.root, message.tenant, now_s) is not None:
                 self.declared.declare(message)
         elif isinstance(message, GraphReset):
-            return self._reset(message.name)
+            return self._keeping.reset(message.name)
         return []
 
     def _ready(self, message: StepReady, now_s: float) -> None:
@@ -211,7 +184,7 @@ class GraphState:
             if len(self._over) > MAX_OVER:
                 self._over.popitem(last=False)
             return []
-        if not live or partition_of(message.root) not in self._owned:
+        if not live or partition_of(message.root) not in self._keeping.owned:
             return []
         return [self._forecast(message, session, levels)]
 
@@ -271,24 +244,7 @@ class GraphState:
             self._names.clear()
         return self._names.setdefault(name, name)
 
-    # Storage
-
-    def _loaded(self, value: bytes) -> None:
-        model = decode_model(value)
-        if model is not None:
-            known = self.models.get(model.name)
-            if known is None or known.learnt_until_at < model.learnt_until_at:
-                self._shelf.put(model)
-
-    def _reset(self, name: str) -> Effects:
-        """Forget a model, or all, here and where it is stored. What was replayed once is not learnt again."""
-        names = [name] if name else list(self.models)
-        for known in names:
-            model = self._shelf.drop(known)
-            if known == GLOBAL and model is not None:
-                self.models[GLOBAL] = Model(GLOBAL, learnt_until_at=model.learnt_until_at)
-        effects = self._persist([GLOBAL] if GLOBAL in names else [])
-        return effects + [Forget(model_key(n)) for n in names if n != GLOBAL and partition_of(n) in self._owned]
+    # Time
 
     def _tick(self, now_s: float) -> Effects:
         while (silent := self._following.fell_silent(now_s)) is not None:
@@ -296,28 +252,11 @@ class GraphState:
             self._over_for_all(silent)  # until it comes back
         while (forgotten := self._following.forgotten(now_s)) is not None:
             self._forget(forgotten)
-        effects: Effects = []
-        if not self._due:
-            self._due = list(self._shelf.dirty)
-            gone = self._shelf.take_dropped()
-            effects += [Forget(model_key(name)) for name in gone if partition_of(name) in self._owned]
-        now, self._due = self._due[:PERSIST_AT_ONCE], self._due[PERSIST_AT_ONCE:]
-        return effects + self._persist(now)
-
-    def _persist(self, names: list[str]) -> Effects:
-        effects: Effects = []
-        for name in names:
-            self._shelf.dirty.pop(name, None)
-            if partition_of(name) in self._owned and name in self.models:
-                effects.append(Persist(model_key(name), encode_model(self.models[name])))
-        return effects
+        return self._keeping.some()
 
     def _wake(self, effects: Effects, now_s: float) -> None:
         """Ask to be called when there is something to store or to forget."""
-        next_s = now_s + PERSIST_EVERY_S if self._shelf.dirty else NEVER_S
-        if self._due:
-            next_s = now_s + PERSIST_PAUSE_S
-        next_s = min(next_s, self._following.next_silent_s)
+        next_s = min(self._keeping.next_s(now_s), self._following.next_silent_s)
         if next_s < self._next_tick_s:
             self._next_tick_s = next_s
             effects.append(WakeAt(next_s))

@@ -19,9 +19,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     engine_url: str = "http://127.0.0.1:30000"
     id: str = ""  # empty: from the engine's host and port; part of subjects, so letters, digits, - and _ only
     journal: Path | None = None  # file of open session tags; none: in the user's state directory, by id
-    retention: str = "tags"  # policy for the gap after a step: tags, values, lru
-    tag_ttl_s: float = 60.0  # engine-seconds that a tag stays open when no forecast comes
-    tag_cap_s: float = 300.0  # engine-seconds that it stays open at most
+    retention: str = "saga"  # for the gap after a step: saga, values (with the plugin), tags, walru, ttl, paper, lru
+    tag_ttl_s: float = 60.0  # with `tags`: engine-seconds that a tag stays open when no forecast comes
+    tag_cap_s: float = 300.0  # with `tags`: engine-seconds that it stays open at most
     lease_ttl_s: float = 6.0  # of a lease of which only a renewal was heard
     poll_s: float = 0.5  # between two looks at the engine
     resync_jitter_s: float = 0.2  # a snapshot starts at a random moment of this span

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from saga.contract.messages import Forecast
+from saga.contract.messages import Forecast, ReleaseReason
 from saga.kernel.effects import Decision
 
 UNLIKELY_RETURN: Final = 0.02  # below this a session that may come back is not worth keeping
@@ -37,6 +37,9 @@ class RetentionPolicy(Protocol):
     """Whether the engine is told what sessions are worth: it takes our plugin to listen."""
     room_share: float = FOREVER_S
     """Of the engine's KV that tagged sessions may fill together: beyond it the tag that is worth least is closed."""
+
+    outlives: frozenset[ReleaseReason] = frozenset()
+    """Releases that leave a session's tag to `value`: it has no claim to its KV, but may well come back to it."""
 
     def keep_s(self, forecast: Forecast | None, idle: Idle) -> Decision[float]:
         """Real seconds from the step's end. `forecast`: of this gap; None until one comes."""

@@ -32,7 +32,7 @@ class EngineRoom(msgspec.Struct, frozen=True, gc=False):
 class _Kept:
     """What is known of one open tag."""
 
-    __slots__ = ("idle", "rank", "session", "told", "tokens")
+    __slots__ = ("idle", "rank", "session", "tokens", "told")
 
     def __init__(self, session: SessionId) -> None:
         self.session = session

@@ -249,6 +249,8 @@ class WorkerState:
         return self._ended(self.leases.end(message.lease_id), now_s) if message.lease_id else []
 
     def _sessions_released(self, message: SessionsReleased, _now_s: float) -> Effects:
+        if message.reason in self._retention.outlives:
+            return []
         return [effect for session in message.sessions for effect in self._closings(self.tags.release(session))]
 
     def _foretold(self, message: Forecast, now_s: float) -> Effects:

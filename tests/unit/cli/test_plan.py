@@ -39,7 +39,7 @@ def test_a_mesh_has_its_engines_with_their_workers_and_standbys():
         "SAGA_WORKER_ID": "w1",
         "SAGA_WORKER_ENGINE_URL": planned.engine_urls[1],
         "SAGA_WORKER_JOURNAL": str(Path("state").absolute() / "worker-1.journal"),
-        "SAGA_WORKER_RETENTION": "tags",
+        "SAGA_WORKER_RETENTION": "saga",
     }
     assert planned.gateway_url == f"http://127.0.0.1:{by_name['gateway'].env['SAGA_GATEWAY_PORT']}"
 

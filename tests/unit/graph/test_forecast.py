@@ -60,6 +60,12 @@ def test_ends_are_learnt_by_tool_and_by_step():
     assert SAGA.estimate(Situation("", 10), (model,)).remaining_steps < 1.0
 
 
+def test_what_never_ended_may_end_all_the_same():
+    models = tuple(model_of(10, steps=12, name=name) for name in ("n", "t", "w"))
+    assert SAGA.estimate(Situation("bash", 5), models).returns == pytest.approx(1 - 0.5 / 120)
+    assert SAGA.estimate(Situation("", 12), models).returns == pytest.approx(0.5 / 20)
+
+
 def test_ends_are_learnt_by_context():
     model = Model("m")
     for _ in range(200):

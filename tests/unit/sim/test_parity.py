@@ -19,7 +19,7 @@ from saga.sim.runner import Simulation
 from saga.sim.spec import RunSpec
 from saga.sim.systems.registry import TAG_CAP_S, TAG_DEFAULT_S
 from saga.sim.world import CELL, GATEWAY, HEARTBEAT_S, LEASE_TTL_S
-from saga.worker.retention import Tags
+from saga.worker.retention import Saga as SagaRetention
 from saga.worker.state import WorkerState
 
 SUBJECTS = Subjects(CELL)
@@ -38,7 +38,7 @@ def fresh(name: str) -> Any:
         case "graph":
             return GraphState(SUBJECTS, Saga())
         case _:
-            retention = Tags(TAG_DEFAULT_S, TAG_CAP_S)
+            retention = SagaRetention(TAG_DEFAULT_S, TAG_CAP_S)
             return WorkerState(
                 WorkerId(name),
                 f"sim://{name}",

@@ -5,7 +5,7 @@ import pytest
 from saga.admission.policy import Everybody, OldestThatFit
 from saga.placement.policy import CheapestStart
 from saga.sim.systems.registry import SYSTEMS, UnknownSystemError, make_system
-from saga.worker.retention import Tags
+from saga.worker.retention import Saga
 
 DESIGNED = {
     "round-robin",
@@ -49,7 +49,7 @@ def test_saga_is_the_present_policies_of_the_mesh():
 
     assert saga.placement is CheapestStart
     assert saga.active_set is OldestThatFit
-    assert isinstance(saga.retention(), Tags)
+    assert isinstance(saga.retention(), Saga)
 
 
 def test_a_name_may_carry_a_setting_and_an_engine_queue_policy():

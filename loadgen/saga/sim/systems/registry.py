@@ -24,7 +24,8 @@ from saga.sim.systems.paper import AgentFairShare, ThetaAffinity
 from saga.sim.systems.pausing import PauseResume
 from saga.sim.systems.retention import FixedTtl, StepsToRun
 from saga.sim.systems.routers import LeastLoaded, PrefixAware, RoundRobin
-from saga.worker.retention import Lru, RetentionPolicy, Tags, policy_named
+from saga.worker.retention import POLICIES as RETENTION
+from saga.worker.retention import Lru, RetentionPolicy, policy_named
 
 TAG_DEFAULT_S, TAG_CAP_S = 60.0, 300.0  # as the worker agents' settings
 
@@ -35,10 +36,6 @@ class UnknownSystemError(ValueError):
 
 def _lru() -> RetentionPolicy:
     return Lru(TAG_DEFAULT_S, TAG_CAP_S)
-
-
-def _tags() -> RetentionPolicy:
-    return Tags(TAG_DEFAULT_S, TAG_CAP_S)
 
 
 def _named(policy: str) -> Callable[[], RetentionPolicy]:
@@ -147,7 +144,7 @@ def _paper(name: str, value: float | None, users_at_one: int) -> System:
 
 def _saga(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
-    return System(name, CheapestStart, OldestThatFit, retention=_tags, supersede=True)
+    return System(name, CheapestStart, OldestThatFit, retention=_named("saga"), supersede=True)
 
 
 def _saga_without(**changed: Any) -> Maker:  # noqa: ANN401 - fields of System
@@ -180,6 +177,9 @@ _MAKERS: dict[str, Maker] = {
     "saga": _saga,
     "saga-no-active-set": _saga_without(active_set=Everybody),
     "saga-no-tags": _saga_without(retention=_lru),
+    **{
+        f"saga-keeps-{name}": _saga_without(retention=_named(name)) for name in RETENTION if name not in ("saga", "lru")
+    },
     "saga-no-supersession": _saga_without(supersede=False),
     "saga-no-start-price": _saga_without(placement=_own_queues),
     "kv-bound": _bound,

@@ -2,13 +2,14 @@
 
 `saga` needs nothing but session tags. Open tags may fill the engine's KV, running steps included; when another session
 wants room, the tag that is worth least at that moment is closed, and the engine evicts what is untagged first. So the
-engine's own order, which among tagged sessions is age alone, hardly ever decides. `values` also tells an engine with
-our plugin what each session is worth: it may then tag somewhat more than fits, and let the engine choose.
+engine's own order, which among tagged sessions is age alone, hardly ever decides. The KV of a workflow that admission
+has paused is not given away at once either: it goes when its turn comes. `values` also tells an engine with our plugin
+what each session is worth, for what the books of tags cannot know: prefixes shared, answers that grow.
 """
 
 from math import exp, log
 
-from saga.contract.messages import Forecast
+from saga.contract.messages import Forecast, ReleaseReason
 from saga.kernel.effects import Decision
 from saga.worker.gap import curve, index
 from saga.worker.idle import UNLIKELY_RETURN, Idle, RetentionPolicy
@@ -23,6 +24,7 @@ class Saga(RetentionPolicy):
     """Tags alone."""
 
     room_share = 1.0
+    outlives = frozenset[ReleaseReason](("paused", "unbound", "dormant"))
 
     def __init__(self, default_s: float, cap_s: float) -> None:
         """Times mean nothing here: the forecast and the room say it all."""

@@ -1,5 +1,6 @@
 """Synthetic tasks as an access trace: what each call needs is what the simulation's clients would send."""
 
+from itertools import pairwise
 from statistics import mean
 
 import pytest
@@ -35,7 +36,7 @@ def test_calls_reuse_what_the_clients_of_the_simulation_would(workload: str):
             shared = next((at for at in range(0, len(prompt), 8) if prompt[at : at + 8] != before[at : at + 8]), None)
             assert (len(prompt) if shared is None else shared) // HASH_BYTES == min(known, call.prompt_pages)
             before = page_hashes(trace.segments, call.full)
-        gaps_s = [after.start_s - call.end_s for call, after in zip(calls, calls[1:], strict=False)]
+        gaps_s = [after.start_s - call.end_s for call, after in pairwise(calls)]
         assert gaps_s == pytest.approx([step.think_s for step in agent.steps[1:]])
 
 
