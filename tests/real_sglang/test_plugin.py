@@ -153,8 +153,8 @@ def foretold(name: str, worker: WorkerId, gap_s: float) -> Forecast:
         returns=0.9,
         gap_p50_s=gap_s,
         gap_p90_s=2 * gap_s,
-        gap_p95_s=60.0,
-        gap_p99_s=60.0,
+        gap_p95_s=3 * gap_s,
+        gap_p99_s=3 * gap_s,
         new_tokens=10.0,
         remaining_steps=3.0,
         remaining_engine_s=1.0,
@@ -177,7 +177,7 @@ async def test_a_forecast_decides_who_is_evicted_through_the_agent(server, tape,
     await until(lambda: beats, 60)
     await talks.say("a", "b", "c")
 
-    for name, gap_s in (("a", 0.5), ("b", 5.0), ("c", 50.0)):
+    for name, gap_s in (("a", 20.0), ("b", 200.0), ("c", 2_000.0)):
         await bus.publish(subjects.lease(worker), taken(name, worker, talks.tags[name]))
         await bus.publish(subjects.step_finished(worker), finished(name, worker))
         await bus.publish(subjects.forecast(worker), foretold(name, worker, gap_s))
