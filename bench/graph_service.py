@@ -6,7 +6,8 @@ Steps of 2,000 concurrent workflows of 20 tenants with 5 agent classes each: 37 
 tool, one session in ten a sub-agent. Each step is two events, StepReady and StepFinished; every StepFinished is
 answered by a forecast. Goals: 20,000 events/s in one process, a forecast within 5 ms (P99) of its event, 100,000 live
 workflows in 1 GiB. Rates are of process time; a yardstick beside them, 20 turns of a loop, tells how busy the machine
-was: about 1 us where nothing else runs. Latencies are wall time, once of the core alone and once with decoding before
+was: half a microsecond where nothing else runs. `best`: of the fastest tenth of windows of 100 events, which is what
+the core does when it is left alone. Latencies are wall time, once of the core alone and once with decoding before
 and encoding after it, with models stored every 10 s as in service. Memory is measured in a process of its own, with
 workflows half way through their steps.
 """
@@ -34,7 +35,7 @@ MEAN_STEPS = 37.0
 SUB_AGENTS = 0.1
 TOOLS = (("bash", 0.18), ("read", 0.05), ("edit", 0.1), ("grep", 0.12), ("web", 0.85), ("test", 20.0), ("sql", 0.12))
 STEPS_A_S = 500.0  # of virtual time; sets how often models are stored
-GIB = 1 << 30
+WINDOW = 100  # events
 
 
 class Agent:
@@ -155,8 +156,12 @@ def rates(count: int, warm: int) -> dict[str, float]:
     events = [Received(message) for pair in made[warm:] for message in pair]
     gc.collect()
     forecasts = []
-    begun_s = time.process_time()
+    windows_s = []
+    begun_s = window_s = time.process_time()
     for number, event in enumerate(events, 2 * warm):
+        if number % WINDOW == 0:
+            windows_s.append(time.process_time() - window_s)
+            window_s += windows_s[-1]
         now_s = number / 2 / STEPS_A_S
         effects = state.handle(event, now_s)
         if effects:
@@ -179,6 +184,7 @@ def rates(count: int, warm: int) -> dict[str, float]:
         "steps": count,
         "forecasts": len(said),
         "core_events_per_s": round(len(events) / core_s),
+        "core_best_events_per_s": round(WINDOW / sorted(windows_s[1:])[len(windows_s) // 10]),
         "core_us_per_event": round(1e6 * core_s / len(events), 1),
         "decode_us_per_event": round(1e6 * decode_s / len(events), 1),
         "encode_us_per_forecast": round(1e6 * encode_s / max(1, len(said)), 1),

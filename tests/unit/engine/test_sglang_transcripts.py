@@ -11,8 +11,8 @@ from engine_transcript import Transcript, digest, load, replayed
 TRANSCRIPTS = load(Path(__file__).parent / "sglang_transcripts.json")
 
 
-def test_every_family_was_heard_with_tags_and_without():
-    assert len({transcript.name for transcript in TRANSCRIPTS}) == len(TRANSCRIPTS) == 8
+def test_every_family_was_heard_by_lru_and_by_priority_with_tags_and_without():
+    assert len({transcript.name for transcript in TRANSCRIPTS}) == len(TRANSCRIPTS) == 16
 
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda transcript: transcript.name)
