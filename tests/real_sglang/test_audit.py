@@ -37,7 +37,7 @@ async def test_after_a_random_workload_claims_are_what_the_server_has(scene):
     assert found.probed_hit_tokens > 1_000, "nothing was proven about hits"
     assert found.wrong == 0, found
     assert scene.listener.resyncs == 0
-    assert len(scene.listener.staleness_s) > 50
+    assert len(scene.listener.staleness_s) > 20
     assert statistics.quantiles(scene.listener.staleness_s, n=100)[98] <= 1.0
 
 
