@@ -18,7 +18,6 @@ from saga.engine.profile import Profile
 from saga.engine.settings import EngineSettings
 from saga.gateway.events import Reject, Run, SendChain
 from saga.gateway.state import GatewayState
-from saga.graph.forecast import Saga as SagaForecast
 from saga.graph.state import GraphState
 from saga.kernel.effects import Answer, Append, Forget, Log, Persist, Promoted, Publish, Received, Request, Tick, WakeAt
 from saga.placement.state import PlacementState
@@ -105,7 +104,8 @@ class World:
             "p0", subjects, system.placement(), system.stealing(seed), lookahead=1, supersede=system.supersede
         )
         self.placement = self._party("placement", placement)
-        self.graph = self._party("graph", GraphState(subjects, SagaForecast()))
+        forecasts = system.forecasts()
+        self.graph = self._party("graph", GraphState(subjects, forecasts) if forecasts is not None else Gone())
         self.workers: dict[WorkerId, Party] = {}
         self.engines: dict[WorkerId, EngineHost] = {}
         self._epochs: dict[WorkerId, int] = {}

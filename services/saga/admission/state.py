@@ -19,6 +19,8 @@ from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
 from saga.contract.ids import PoolId, RootId, StepId, WorkerId
 from saga.contract.messages import (
+    GAP_SHARES,
+    UNKNOWN_GAPS_S,
     Forecast,
     GatewayBeat,
     Grant,
@@ -60,7 +62,7 @@ UNNAMED_S = 5.0  # a step that no beat names for so long is aborted
 ASK_AGAIN_S = 0.5  # of a waiting step that a beat names and nobody sent: it may still be on its way
 WORKER_SILENT_S = 3.0
 IDLE_CLOSE_S = 3_600.0  # a workflow without a sign of life is closed
-DEFAULT_GAP_P90_S = 30.0  # of a session whose gaps nobody has learnt yet
+DEFAULT_GAP_P90_S = UNKNOWN_GAPS_S[GAP_SHARES.index(0.9)]  # until a forecast says better
 
 Effects = list[Effect]
 

@@ -2,7 +2,7 @@
 
 `saga`, the default, reads every level that knows something, the class, the tenant and all, each shrunk towards the
 wider ones by how much it has seen: gaps in `blending`, returns and what is left in `hazards`. Forecasts are honest
-about ignorance: `samples` 0 says that they are defaults.
+about ignorance: `samples` 0 says that they are defaults. `defaults` never learns: for comparison.
 """
 
 from typing import Final, Protocol
@@ -10,15 +10,15 @@ from typing import Final, Protocol
 import msgspec
 
 from saga.contract.errors import StartError
+from saga.contract.messages import UNKNOWN_GAPS_S, UNKNOWN_RETURNS
 from saga.graph.blending import PRIOR, Blending
-from saga.graph.hazards import DEFAULT_RETURNS, STALE_SHARE, Hazards, returns
+from saga.graph.hazards import STALE_SHARE, Hazards, returns
 from saga.graph.models import OTHER, Mean, Model
 from saga.graph.situation import Situation
 
 __all__ = [
-    "DEFAULT_GAPS_S",
-    "DEFAULT_RETURNS",
     "STALE_SHARE",
+    "Defaults",
     "Estimate",
     "ForecastPolicy",
     "Saga",
@@ -28,8 +28,6 @@ __all__ = [
 ]
 
 MAX_TABLES: Final = 1_000  # of hazards
-# Before anything is learnt: agent tools mostly take a second, people minutes.
-DEFAULT_GAPS_S: Final = (0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0, 300.0)  # at GAP_SHARES
 DEFAULT_GROWTH_TOKENS: Final = 500.0
 END: Final = "~end"  # as a next tool
 
@@ -58,7 +56,7 @@ class Saga:
 
     def __init__(self) -> None:
         self._hazards: dict[str, Hazards] = {}  # by the narrowest model
-        self._blending = Blending(DEFAULT_GAPS_S)
+        self._blending = Blending(UNKNOWN_GAPS_S)
 
     def estimate(self, situation: Situation, models: tuple[Model, ...]) -> Estimate:
         """As ForecastPolicy."""
@@ -92,6 +90,22 @@ class Saga:
         return known
 
 
+class Defaults:
+    """Learns nothing: what everybody does without a graph service, said by one."""
+
+    def estimate(self, situation: Situation, models: tuple[Model, ...]) -> Estimate:
+        """As ForecastPolicy."""
+        del situation, models
+        return Estimate(
+            returns=UNKNOWN_RETURNS,
+            gap_s=UNKNOWN_GAPS_S,
+            new_tokens=DEFAULT_GROWTH_TOKENS,
+            remaining_steps=UNKNOWN_RETURNS / (1.0 - UNKNOWN_RETURNS),
+            remaining_engine_s=0.0,
+            samples=0,
+        )
+
+
 def next_tools(tool: str, models: tuple[Model, ...]) -> dict[str, float]:
     """Probabilities of what the step after one that called `tool` calls; END: there is none. Most likely first.
 
@@ -123,7 +137,7 @@ def _shrunk(mean: Mean, wider: float) -> float:
     return mean.value + (wider - mean.value) * PRIOR / (mean.weight + PRIOR) if wider > 0 else mean.value
 
 
-POLICIES: Final[dict[str, type[Saga]]] = {"saga": Saga}
+POLICIES: Final[dict[str, type[Saga | Defaults]]] = {"saga": Saga, "defaults": Defaults}
 
 
 def policy_named(name: str) -> ForecastPolicy:

@@ -3,11 +3,11 @@
 from itertools import zip_longest
 from typing import Final
 
+from saga.contract.messages import UNKNOWN_RETURNS
 from saga.graph.models import Model
 from saga.graph.situation import FIRST_STEPS, MAX_STEP_KIND, Situation, step_kind
 
 PRIOR_STEPS: Final = 8.0  # outcomes that the wider view counts as
-DEFAULT_RETURNS: Final = 0.9
 MAX_REMAINING_STEPS: Final = 256
 STALE_SHARE: Final = 1 / 16
 STALE_OUTCOMES: Final = 2
@@ -20,7 +20,7 @@ class Hazards:
         """From the narrowest to the widest."""
         self._models = models
         self._good_until = [model.outcomes * (1.0 + STALE_SHARE) + STALE_OUTCOMES for model in models]
-        flat = 1.0 - DEFAULT_RETURNS
+        flat = 1.0 - UNKNOWN_RETURNS
         for model in reversed(models):
             ended = sum(model.ended)
             flat = (ended + PRIOR_STEPS * flat) / (ended + sum(model.continued) + PRIOR_STEPS)

@@ -8,13 +8,11 @@ A host tier changes what a return saves by the same factor for all, so it change
 
 from typing import Final
 
-from saga.contract.messages import GAP_SHARES, Forecast
+from saga.contract.messages import GAP_SHARES, UNKNOWN_GAPS_S, UNKNOWN_RETURNS, Forecast
 
 TAIL_SHARES: Final = tuple(1.0 - (1.0 - GAP_SHARES[-1]) / 5.0**step for step in (1, 2))
 """Beyond the last known quantile: the tail goes on as between the last two, whose exceedances differ by 5."""
 LEAST_GROWTH, MOST_GROWTH = 1.2, 10.0
-UNKNOWN_GAPS_S: Final = (0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0, 300.0)  # at GAP_SHARES, while no forecast has come
-UNKNOWN_RETURNS: Final = 0.9
 
 Curve = tuple[float, tuple[tuple[float, float], ...]]
 """Probability of a return, and (gap in seconds, share of returns that come before) from the origin on."""

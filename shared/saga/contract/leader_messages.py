@@ -34,6 +34,10 @@ class SessionsReleased(Message, frozen=True, kw_only=True, gc=False):
 
 
 GAP_SHARES: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)  # of the gaps that `gap_quantiles_s` lies above
+# What graph, admission and workers alike expect of a session of which nothing is learnt, also when there is no graph to
+# say so: agent tools mostly take a second, people minutes.
+UNKNOWN_GAPS_S: Final = (0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0, 300.0)  # at GAP_SHARES
+UNKNOWN_RETURNS: Final = 0.9
 
 
 class Forecast(Message, frozen=True, kw_only=True, gc=False):

@@ -15,7 +15,15 @@ from typing import TypeAlias
 import msgspec
 
 from saga.contract.errors import MessageError
-from saga.contract.leader_messages import GAP_SHARES, Forecast, LeaderHello, ResendSteps, SessionsReleased
+from saga.contract.leader_messages import (
+    GAP_SHARES,
+    UNKNOWN_GAPS_S,
+    UNKNOWN_RETURNS,
+    Forecast,
+    LeaderHello,
+    ResendSteps,
+    SessionsReleased,
+)
 from saga.contract.lease_messages import (
     GatewayBeat,
     LeaseReleased,
@@ -71,6 +79,8 @@ __all__ = [
     "MAX_CHAIN_PAGES",
     "MAX_MESSAGE_BYTES",
     "MESSAGE_TYPES",
+    "UNKNOWN_GAPS_S",
+    "UNKNOWN_RETURNS",
     "Accepted",
     "AllCleared",
     "AnyMessage",

@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from saga.contract.errors import StartError
-from saga.contract.messages import GAP_SHARES
-from saga.graph.forecast import DEFAULT_GAPS_S, DEFAULT_RETURNS, END, STALE_SHARE, Situation, next_tools, policy_named
+from saga.contract.messages import GAP_SHARES, UNKNOWN_GAPS_S, UNKNOWN_RETURNS
+from saga.graph.forecast import END, STALE_SHARE, Situation, next_tools, policy_named
 from saga.graph.models import Model
 from saga.graph.situation import CONTEXTS, SUB_AGENT, UNKNOWN, context_of, paced, step_kind
 from saga.graph.sketch import bucket_of
@@ -34,8 +34,8 @@ def model_of(sessions, *, tool="bash", steps=10, gap_s=1.0, engine_s=2.0, contex
 def test_nothing_known_gives_defaults_and_says_so():
     said = SAGA.estimate(Situation("bash", 1), (Model("a"), Model("b")))
     assert said.samples == 0
-    assert said.gap_s == DEFAULT_GAPS_S
-    assert said.returns == pytest.approx(DEFAULT_RETURNS)
+    assert said.gap_s == UNKNOWN_GAPS_S
+    assert said.returns == pytest.approx(UNKNOWN_RETURNS)
 
 
 def test_the_narrow_model_speaks_the_louder_the_more_it_has_seen():
@@ -192,5 +192,5 @@ def test_contexts_tell_pace_and_sub_agents_apart():
 
 
 def test_an_unknown_policy_lists_the_known_ones():
-    with pytest.raises(StartError, match=r"'oracle'.*known are saga"):
+    with pytest.raises(StartError, match=r"'oracle'.*known are defaults, saga"):
         policy_named("oracle")

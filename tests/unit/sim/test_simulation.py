@@ -160,6 +160,14 @@ def test_a_host_tier_that_the_profile_lacks_is_refused_before_anything_runs(tmp_
         compare([asked], told=lambda _: None)
 
 
+def test_without_a_graph_service_all_goes_on_as_with_default_forecasts():
+    said = RunSpec("webarena", "saga-no-forecasts", "small", 42, pressure=2.0, workers=1, tasks=40)
+    defaults, unsaid = simulate(said, check=True), simulate(structs.replace(said, system="saga-no-graph"), check=True)
+    assert unsaid.failures == 0
+    assert unsaid.steps == defaults.steps
+    assert [task.tct_s for task in unsaid.measured] == pytest.approx([task.tct_s for task in defaults.measured])
+
+
 def test_what_cannot_drain_ends_at_the_horizon_and_counts_as_failed():
     record = simulate(RunSpec("swe-bench", "saga", "small", 42, pressure=0.6, workers=2, tasks=12, horizon_s=30.0))
     assert record.failures == 12

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from saga.contract.ids import RootId, SessionId, StepId, WorkerId
-from saga.contract.messages import GAP_SHARES, Forecast
-from saga.worker.gap import UNKNOWN_GAPS_S, curve, index
+from saga.contract.messages import GAP_SHARES, UNKNOWN_GAPS_S, Forecast
+from saga.worker.gap import curve, index
 
 FORECAST = Forecast(
     root=RootId("r"),

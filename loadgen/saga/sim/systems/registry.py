@@ -16,6 +16,8 @@ from saga.admission.order import FairStart, TagPolicy
 from saga.admission.policy import ActiveSetPolicy, Everybody, OldestThatFit
 from saga.admission.records import Workflow
 from saga.engine.settings import EngineSettings, Schedule
+from saga.graph.forecast import Defaults, ForecastPolicy
+from saga.graph.forecast import Saga as SagaForecast
 from saga.placement.policy import CheapestStart, PlacementPolicy, SessionAffinity
 from saga.placement.stealing import IdleAndUneven, StealPolicy
 from saga.sim.systems.caps import FirstThatFit, RankedThatFit, StaticCap
@@ -46,6 +48,10 @@ def _own_queues() -> PlacementPolicy:
     return SessionAffinity(engine_queues=False)
 
 
+def _nothing() -> None:
+    return None
+
+
 def _no_stealing(seed: int) -> StealPolicy | None:
     del seed
     return None
@@ -65,6 +71,7 @@ class System(Struct):
     retention: Callable[[], RetentionPolicy] = _lru
     stealing: Callable[[int], StealPolicy | None] = _no_stealing  # of the run's seed
     engine: EngineSettings = EngineSettings()
+    forecasts: Callable[[], ForecastPolicy | None] = SagaForecast  # None: there is no graph service
     supersede: bool = False  # fresh session tags once old ones pin dead KV
     shared_kv: bool = False  # every worker reaches the KV of all: only the bound can
 
@@ -180,6 +187,8 @@ _MAKERS: dict[str, Maker] = {
     **{
         f"saga-keeps-{name}": _saga_without(retention=_named(name)) for name in RETENTION if name not in ("saga", "lru")
     },
+    "saga-no-graph": _saga_without(forecasts=_nothing),
+    "saga-no-forecasts": _saga_without(forecasts=Defaults),
     "saga-no-supersession": _saga_without(supersede=False),
     "saga-no-start-price": _saga_without(placement=_own_queues),
     "kv-bound": _bound,
