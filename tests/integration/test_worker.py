@@ -8,25 +8,13 @@ import sys
 
 import aiohttp
 import pytest
+from worker_listener import SUBJECTS, Listener, finished, taken
 
-from saga.contract.ids import GatewayId, LeaseId, PoolId, RootId, SessionId, SessionTag, StepId, TenantId, WorkerId, rid
-from saga.contract.messages import (
-    Heartbeat,
-    LeaseReleased,
-    LeasesRenewed,
-    LeaseTaken,
-    ResidencyDelta,
-    ResyncReply,
-    ResyncRequest,
-    StepFinished,
-    WorkerHello,
-    WorkerLeaving,
-)
-from saga.contract.subjects import Subjects
+from saga.contract.ids import GatewayId, LeaseId, StepId, WorkerId, rid
+from saga.contract.messages import LeasesRenewed
 from saga.engine.config import EngineConfig
 from saga.engine.http_server import serving
-from saga.kv.pages import hash_pages
-from saga.kv.residency import ResidencyIndex, page_words
+from saga.kv.pages import HASH_BYTES, hash_pages
 from saga.kv.tokens import encode_text
 from saga.runtime.app import App
 from saga.runtime.bus_memory import MemoryBus
@@ -37,66 +25,7 @@ from saga.worker.config import WorkerConfig
 from saga.worker.service import serve
 
 W = WorkerId("w1")
-SUBJECTS = Subjects("main")
 PAGE_TOKENS = 16
-
-
-class Listener:
-    """What placement would know of the worker."""
-
-    def __init__(self, bus):
-        self.bus = bus
-        self.index = ResidencyIndex()
-        self.hellos: list[WorkerHello] = []
-        self.beats: list[Heartbeat] = []
-        self.leavings: list[WorkerLeaving] = []
-        self.released: list[LeaseReleased] = []
-        self.resyncs = 0
-        self.lose = 0  # deltas to lose from now on
-
-    async def listen(self):
-        await self.bus.subscribe(SUBJECTS.worker_presence(), self.presence)
-        await self.bus.subscribe(SUBJECTS.every_residency(), self.residency)
-        await self.bus.subscribe(SUBJECTS.resync_inbox("me"), self.snapshot)
-        await self.bus.subscribe(SUBJECTS.lease(W), self.lease)
-        await self.bus.barrier()
-
-    async def presence(self, incoming):
-        message = incoming.message
-        if isinstance(message, Heartbeat):
-            self.beats.append(message)
-            await self.wish(self.index.expect(message.worker.worker_id, message.worker.epoch, message.residency_seq))
-        else:
-            (self.hellos if isinstance(message, WorkerHello) else self.leavings).append(message)
-
-    async def residency(self, incoming):
-        assert isinstance(incoming.message, ResidencyDelta)
-        if self.lose:
-            self.lose -= 1
-            return
-        await self.wish(self.index.apply(incoming.message))
-
-    async def snapshot(self, incoming):
-        assert isinstance(incoming.message, ResyncReply)
-        await self.wish(self.index.apply_snapshot(incoming.message))
-
-    def lease(self, incoming):
-        if isinstance(incoming.message, LeaseReleased):
-            self.released.append(incoming.message)
-
-    async def wish(self, needed):
-        if needed is not None:
-            self.resyncs += 1
-            request = ResyncRequest(worker_id=needed.worker_id, inbox=SUBJECTS.resync_inbox("me"))
-            await self.bus.publish(SUBJECTS.resync(needed.worker_id), request)
-
-    def claims(self):
-        """Pages that the index sees on the worker."""
-        return set(self.index._workers[W].held)
-
-    def holds(self, text):
-        """Pages of a prompt that the index sees on the worker."""
-        return self.index.resident_pages(W, pages_of(text))
 
 
 def pages_of(text):
@@ -117,40 +46,13 @@ async def complete(url, prompt, *, session="", request="", max_tokens=16):
 
 
 def cached_pages(engine):
-    return b"".join(node.hashes for node in engine.core.pool.tree.nodes())
+    hashes = b"".join(node.hashes for node in engine.core.pool.tree.nodes())
+    return {hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)}
 
 
-def taken(name, tag, lease_ttl_s=1.0):
-    return LeaseTaken(
-        step_id=StepId(name * 32),
-        attempt=0,
-        lease_id=LeaseId(f"lease-{name}"),
-        worker_id=W,
-        gateway_id=GatewayId("g"),
-        tenant=TenantId("t"),
-        root=RootId("r"),
-        session=SessionId(f"session-{name}"),
-        session_tag=SessionTag(tag),
-        lease_ttl_s=lease_ttl_s,
-    )
-
-
-def finished(name):
-    return StepFinished(
-        step_id=StepId(name * 32),
-        attempt=0,
-        lease_id=LeaseId(f"lease-{name}"),
-        worker_id=W,
-        gateway_id=GatewayId("g"),
-        tenant=TenantId("t"),
-        root=RootId("r"),
-        session=SessionId(f"session-{name}"),
-        pool=PoolId("m"),
-        prompt_tokens=1,
-        output_tokens=1,
-        cached_tokens=0,
-        finish_reason="stop",
-    )
+def holds(listener, text):
+    """Pages of a prompt that the index sees on the worker."""
+    return listener.claimed_pages(pages_of(text))
 
 
 @contextlib.asynccontextmanager
@@ -180,7 +82,7 @@ async def broker():
 
 @pytest.fixture
 async def listener(broker):
-    made = Listener(MemoryBus(broker))
+    made = Listener(MemoryBus(broker), W)
     await made.listen()
     yield made
     await made.bus.close()
@@ -201,11 +103,11 @@ async def test_claims_equal_the_cache_under_pressure(broker, listener, tmp_path,
         assert hello.cost.prompt_s_per_token > 0
         for number in range(12):
             await complete(running.url, f"{number}" * 700)
-        await until(lambda: listener.claims() == set(page_words(cached_pages(running.engine))))
+        await until(lambda: listener.claims() == cached_pages(running.engine))
         for node in running.engine.core.pool.tree.nodes():
             assert listener.index.match(node.hashes) == ({W: node.pages} if node.pages else {})
-        assert listener.holds("11" * 350) == 43
-        assert listener.holds("0" * 700) == 0
+        assert holds(listener, "11" * 350) == 43
+        assert holds(listener, "0" * 700) == 0
         assert listener.resyncs == 0
 
 
@@ -214,13 +116,13 @@ async def test_an_agent_that_comes_later_learns_everything(broker, listener, tmp
         await complete(running.url, "a" * 320)
         await complete(running.url, "b" * 320)
         async with agent(running.url, broker, tmp_path):
-            await until(lambda: listener.holds("a" * 320) == 20)
-            assert listener.holds("b" * 320) == 20
+            await until(lambda: holds(listener, "a" * 320) == 20)
+            assert holds(listener, "b" * 320) == 20
         await until(lambda: listener.leavings)
         assert not listener.leavings[0].engine_died
         first = listener.hellos[0].epoch
         async with agent(running.url, broker, tmp_path):
-            await until(lambda: len(listener.hellos) == 2 and listener.holds("a" * 320) == 20)
+            await until(lambda: len(listener.hellos) == 2 and holds(listener, "a" * 320) == 20)
         assert listener.hellos[1].epoch > first
 
 
@@ -233,10 +135,10 @@ async def test_lost_deltas_are_mended_by_a_snapshot(broker, listener, tmp_path, 
         await complete(running.url, "b" * 320)
         # Until the snapshot is in, what came since the gap is only a guess, though it may be right already.
         await until(lambda: listener.resyncs and not listener.index.stale(W))
-        assert listener.holds("a" * 320) == listener.holds("b" * 320) == 20
+        assert holds(listener, "a" * 320) == holds(listener, "b" * 320) == 20
         listener.lose = 1
         await complete(running.url, "c" * 320)  # nothing follows: the heartbeat tells
-        await until(lambda: listener.holds("c" * 320) == 20)
+        await until(lambda: holds(listener, "c" * 320) == 20)
 
 
 async def test_expired_leases_are_aborted_and_tags_closed(broker, listener, tmp_path, until):
@@ -256,7 +158,7 @@ async def test_expired_leases_are_aborted_and_tags_closed(broker, listener, tmp_
         }
         await until(lambda: running.engine.core.running == 2)
         for name in "ab":
-            await bus.publish(SUBJECTS.lease(W), taken(name, f"tag-{name}"))
+            await bus.publish(SUBJECTS.lease(W), taken(name, W, f"tag-{name}"))
         for _ in range(5):
             await asyncio.sleep(0.4)
             renewed = LeasesRenewed(gateway_id=GatewayId("g"), worker_id=W, lease_ids=(LeaseId("lease-b"),))
@@ -265,7 +167,7 @@ async def test_expired_leases_are_aborted_and_tags_closed(broker, listener, tmp_
         assert answer["choices"][0]["finish_reason"] == "abort"
         assert [m.lease_id for m in listener.released] == ["lease-a"]
         assert "tag-b" in running.engine.core.open_sessions
-        await bus.publish(SUBJECTS.step_finished(W), finished("b"))
+        await bus.publish(SUBJECTS.step_finished(W), finished("b", W))
         endless["b"].cancel()
         await until(lambda: not running.engine.core.open_sessions)
         await until(lambda: listener.beats[-1].open_session_tags == 0)
@@ -279,8 +181,8 @@ async def test_a_restarted_agent_closes_the_tags_of_its_journal(broker, listener
         await complete(running.url, "a" * 64, session="tag-a")
         async with agent(running.url, broker, tmp_path, retention="tags", tag_ttl_s=5_000.0):
             await until(lambda: listener.hellos)
-            await listener.bus.publish(SUBJECTS.lease(W), taken("a", "tag-a"))
-            await listener.bus.publish(SUBJECTS.step_finished(W), finished("a"))
+            await listener.bus.publish(SUBJECTS.lease(W), taken("a", W, "tag-a"))
+            await listener.bus.publish(SUBJECTS.step_finished(W), finished("a", W))
             await until(lambda: listener.beats[-1].open_session_tags == 1)
         assert running.engine.core.open_sessions == ["tag-a"]
         async with agent(running.url, broker, tmp_path, retention="tags", tag_ttl_s=5_000.0):
@@ -332,7 +234,7 @@ async def test_processes_die_and_claims_are_right_again(nats_server, tmp_path, u
         "SAGA_ENGINE_SPEED": "50",
     }
     bus = await NatsBus.connect(nats_server.url, name="test", cell="main")
-    listener = Listener(bus)
+    listener = Listener(bus, W)
     await listener.listen()
     async with process("engine", engine_env, tmp_path / "engine.log") as engine:
         await until(lambda: port_file.exists() and port_file.read_text().endswith("\n"))
@@ -347,7 +249,7 @@ async def test_processes_die_and_claims_are_right_again(nats_server, tmp_path, u
         async with process("worker", worker_env, tmp_path / "worker.log") as worker:
             await until(lambda: listener.hellos)
             await complete(url, "a" * 320)
-            await until(lambda: listener.holds("a" * 320) == 20)
+            await until(lambda: holds(listener, "a" * 320) == 20)
 
             await engine.stop(signal.SIGKILL)
             await until(lambda: listener.leavings)
@@ -355,14 +257,14 @@ async def test_processes_die_and_claims_are_right_again(nats_server, tmp_path, u
             await engine.start()
             await until(lambda: len(listener.hellos) == 2)
             await complete(url, "b" * 320)
-            await until(lambda: listener.holds("b" * 320) == 20)
-            assert listener.holds("a" * 320) == 0
+            await until(lambda: holds(listener, "b" * 320) == 20)
+            assert holds(listener, "a" * 320) == 0
 
             await worker.stop(signal.SIGKILL)
             await complete(url, "c" * 320)
             await worker.start()
-            await until(lambda: listener.holds("c" * 320) == 20)
-            assert listener.holds("b" * 320) == 20
+            await until(lambda: holds(listener, "c" * 320) == 20)
+            assert holds(listener, "b" * 320) == 20
             assert [h.epoch for h in listener.hellos] == sorted({h.epoch for h in listener.hellos})
 
             assert await worker.stop() == 0

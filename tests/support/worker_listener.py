@@ -1,4 +1,4 @@
-"""What placement would know of one worker, and an agent as a real process, for tests beside real engines."""
+"""What placement would know of one worker, and an agent as a real process."""
 
 import contextlib
 import os
@@ -38,6 +38,7 @@ class Listener:
         self.leavings: list[WorkerLeaving] = []
         self.released: list[LeaseReleased] = []
         self.resyncs = 0
+        self.lose = 0  # deltas to lose from now on
 
     async def listen(self) -> None:
         """Subscribe to all of it."""
@@ -68,6 +69,9 @@ class Listener:
 
     async def _residency(self, incoming: Incoming) -> None:
         assert isinstance(incoming.message, ResidencyDelta)
+        if self.lose:
+            self.lose -= 1
+            return
         await self._wish(self.index.apply(incoming.message))
 
     async def _snapshot(self, incoming: Incoming) -> None:
