@@ -22,9 +22,12 @@ STOP_ORDER = ("gateway", "admission", "placement", "graph", "worker", "engine") 
 GRACE_S = 5.0
 GATEWAY_GRACE_S = 25.0  # it finishes the requests in flight
 
-# A system of the design's laboratory: the policy of each decision point, by the setting that chooses it.
+SAGA = {"SAGA_ADMISSION_POLICY": "saga", "SAGA_PLACEMENT_POLICY": "saga", "SAGA_WORKER_RETENTION": "saga"}
+# Systems of the laboratory, by the same names: the policy of each decision point, by the setting that chooses it.
 SYSTEMS: dict[str, dict[str, str]] = {
-    "saga": {"SAGA_ADMISSION_POLICY": "saga", "SAGA_PLACEMENT_POLICY": "saga", "SAGA_WORKER_RETENTION": "saga"},
+    "saga": SAGA,
+    "saga-no-tags": SAGA | {"SAGA_WORKER_RETENTION": "lru"},
+    "saga-no-forecasts": SAGA | {"SAGA_GRAPH_FORECAST": "defaults"},
     "session-affinity": {
         "SAGA_ADMISSION_POLICY": "open",
         "SAGA_PLACEMENT_POLICY": "session-affinity",
@@ -80,7 +83,7 @@ def plan(settings: MeshSettings, random: Random | None = None) -> Plan:
             "SAGA_WORKER_JOURNAL": str(settings.state_dir.absolute() / f"worker-{number}.journal"),
         }
         specs.append(_service("worker", f"worker-{number}", settings, worker_env | policies["worker"]))
-    specs.append(_service("graph", "graph", settings, {}))
+    specs.append(_service("graph", "graph", settings, policies["graph"]))
     for service in ("admission", "placement"):
         specs += [
             _service(
@@ -122,7 +125,7 @@ def _policies(settings: MeshSettings) -> dict[str, dict[str, str]]:
     merged = system | {name: value for name, value in chosen.items() if value}
     return {
         service: {name: value for name, value in merged.items() if name.startswith(f"SAGA_{service.upper()}_")}
-        for service in ("admission", "placement", "worker")
+        for service in ("admission", "graph", "placement", "worker")
     }
 
 

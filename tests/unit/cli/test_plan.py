@@ -67,10 +67,13 @@ def test_a_system_is_a_choice_of_policies_and_each_can_be_overridden():
     assert by_name["placement-0"] == {"SAGA_PLACEMENT_POLICY": "session-affinity", "SAGA_PLACEMENT_ID": "placement-0"}
     assert by_name["worker-0"]["SAGA_WORKER_RETENTION"] == "tags"
     assert by_name["graph"] == {"SAGA_GRAPH_X": "1"}
+    without = {spec.name: spec.env for spec in plan(MeshSettings(system="saga-no-forecasts")).specs}
+    assert without["graph"] == {"SAGA_GRAPH_FORECAST": "defaults"}
+    assert without["worker-0"]["SAGA_WORKER_RETENTION"] == "saga"
 
 
 def test_settings_that_make_no_mesh_are_refused():
-    with pytest.raises(StartError, match="unknown system 'best'; known are saga, session-affinity"):
+    with pytest.raises(StartError, match="unknown system 'best'; known are saga, saga-no-forecasts, saga-no-tags, session-affinity"):
         plan(MeshSettings(system="best"))
     with pytest.raises(StartError, match="at least one worker"):
         plan(MeshSettings(workers=0))
