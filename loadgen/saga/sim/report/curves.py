@@ -99,7 +99,7 @@ def _line(system: str, points: Points, best: str) -> Line:
         ys=tuple(mean_s for _, mean_s, _ in at),
         tips=tuple(f"{system} at {x:g}: {mean_s:,.0f} s{_range(runs)}" for x, mean_s, runs in at),
         bold=system in {SAGA, best},
-        ranges=tuple(_seeds(runs) for _, _, runs in at),
+        ranges=tuple(_beside_bound(runs, bound_tct_s(points[x])) for x, _, runs in at),
         note=" (best)" if system == best else " (unstable)" if at and any(r.unstable for r in at[-1][2]) else "",
     )
 
@@ -107,6 +107,12 @@ def _line(system: str, points: Points, best: str) -> Line:
 def _seeds(runs: Sequence[Run]) -> tuple[float, float]:
     means = [run.tct_s.mean for run in runs if run.tct_s.mean is not None]
     return min(means), max(means)
+
+
+def _beside_bound(runs: Sequence[Run], bound_s: float | None) -> tuple[float, float]:
+    """Lowest and highest seed, each against its own KV bound: what its tasks are like is nobody's doing."""
+    ratios = [run.kv_bound_ratio for run in runs if run.kv_bound_ratio]
+    return (min(ratios) * bound_s, max(ratios) * bound_s) if ratios and bound_s else _seeds(runs)
 
 
 def _range(runs: Sequence[Run]) -> str:

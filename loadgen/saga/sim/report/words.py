@@ -12,8 +12,8 @@ GLANCE: Final = (
 )
 CURVES: Final = (
     "Lower is better, and nothing should be far above the dashed KV bound. Bold: saga and the baseline with the lowest "
-    "geometric mean over the curve, with strokes from the lowest to the highest seed. Panels of one workload "
-    "share their axes; the pointer on a mark shows its figures."
+    "geometric mean over the curve, with strokes from the lowest to the highest seed, each seed against its own bound. "
+    "Panels of one workload share their axes; the pointer on a mark shows its figures."
 )
 TABLES: Final = (
     "One table for each condition, saga first, then by mean TCT; means over seeds. Speed is the mean TCT of the best "
