@@ -19,6 +19,7 @@ import zmq.asyncio
 from saga.engine.zmq_events import END_OF_REPLAY, AllBlocksCleared, BlockRemoved, BlockStored, KvEventBatch
 from saga.kv.pages import PageChain, hashes_to_int64
 from saga.kv.tokens import decode_ids, encode_text, render_chat
+from saga.worker.http_sglang import SglangHttp
 
 USER = [{"role": "user", "content": "tell me something long " * 4}]
 TOOL = {
@@ -117,6 +118,25 @@ async def test_chat_whole_and_streamed_say_the_same(engine):
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["prompt_tokens_details"]["cached_tokens"] == (prompt_tokens - 1) // 16 * 16
     assert chunks[-1]["usage"]["completion_tokens"] == 40
+
+
+async def test_a_request_without_output_is_cached_and_says_nothing(engine):
+    ask = {"input_ids": list(range(10, 110)), "sampling_params": {"max_new_tokens": 0}}
+    said = await engine.post("/generate", ask)
+    assert (said["text"], said["meta_info"]["completion_tokens"]) == ("", 0)
+    assert said["meta_info"]["finish_reason"] == {"type": "length", "length": 0}
+    again = await engine.post("/generate", ask | {"sampling_params": {"max_new_tokens": 1}})
+    assert again["meta_info"]["cached_tokens"] == 96
+
+
+async def test_a_host_tier_is_told_under_sglangs_names(tmp_path):
+    with running(tmp_path, kv_tokens="4096", host_kv_tokens="16384") as url:
+        async with aiohttp.ClientSession(url) as http:
+            info = await Engine(http).info()
+            facts = (await SglangHttp(http, url).view()).facts
+    assert (info["enable_hierarchical_cache"], info["hicache_ratio"], info["hicache_size"]) == (True, 4.0, 0)
+    assert facts.host_kv_tokens == 16_384
+    assert facts.cost.prompt_s_per_token > facts.load_s_per_token > 0.0
 
 
 async def test_priorities_act_on_eviction_where_the_server_says_so(tmp_path):

@@ -72,6 +72,22 @@ async def test_a_real_server_is_understood(engine, http):
     assert await http.view() == view
 
 
+@pytest.mark.parametrize(
+    ("said", "tokens"),
+    [
+        ({}, 0),
+        ({"enable_hierarchical_cache": False, "hicache_ratio": 2.0}, 0),
+        ({"enable_hierarchical_cache": True, "hicache_ratio": 2.0, "hicache_size": 0}, 2 * 16384),
+        ({"enable_hierarchical_cache": True, "hicache_ratio": 2.0, "hicache_size": 30}, 16384),
+        ({"enable_hierarchical_cache": True, "hicache_ratio": None, "hicache_size": 30}, 16384),
+    ],
+)
+async def test_a_host_tier_is_known_by_its_flags(said, tokens, engine, http):
+    engine[1]["/server_info"] = REAL | said
+    facts = (await http.view()).facts
+    assert (facts.host_kv_tokens, facts.load_s_per_token) == (tokens, 0.0)
+
+
 async def test_without_replay_it_says_so(engine, http):
     block = {k: v for k, v in REAL["kv_events"].items() if k != "replay_endpoint_port_base"}
     engine[1]["/server_info"] = REAL | {"kv_events": block | {"endpoint_host": "10.1.2.3"}}

@@ -289,6 +289,17 @@ async def test_what_an_aborted_request_computed_is_cached_but_carries_no_tag(ser
     assert await cached_tokens(server, ids) == 0
 
 
+async def test_a_request_without_output_is_cached_and_says_nothing(server):
+    """As the gateway sends it to load a session's KV ahead."""
+    await server.flush()
+    ids = text(85, 800)
+
+    said = await server.generate(ids, 0, priority=-1)
+
+    assert (said["meta_info"]["completion_tokens"], said["text"]) == (0, "")
+    assert await cached_tokens(server, ids) == 49 * PAGE_TOKENS
+
+
 async def test_another_life_of_the_engine_is_another_epoch(attached, server, until):
     _child, listener = attached
     before, after = text(71, 320), text(72, 320)

@@ -114,7 +114,7 @@ class SglangServers:
         """Its log outlives us: that is where the reason is."""
         handle, path = tempfile.mkstemp(prefix=f"{child.spec.name}-", suffix=".log")
         with os.fdopen(handle, "wb") as copy:
-            copy.write(child.log_file.read_bytes())
+            copy.write(child.log_file.read_bytes() if child.log_file is not None else b"")
         return f" (log: {path})"
 
     async def _stop(self) -> None:

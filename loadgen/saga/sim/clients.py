@@ -17,6 +17,7 @@ from saga.gateway.events import Completed, EngineDied, GaveUp, Progressed, Rejec
 from saga.kernel.effects import Publish
 from saga.sim.conversation import HASH_BYTES, Conversation, Pages, SimAgent, SimStep, Workload
 from saga.sim.ledger import Ledger
+from saga.sim.prefetching import Prefetcher
 from saga.sim.world import CELL, GATEWAY, World
 
 ANSWER_LIMIT_TOKENS = 4_096  # what clients allow an answer; how long it will be is nobody's to know
@@ -108,6 +109,7 @@ class Clients:
         self.on_step: Callable[[Live, Finished], None] | None = None  # an observer: a step is answered
         self._live: dict[StepId, Live] = {}
         self._given = 0
+        self.prefetcher = Prefetcher(world)
         world.on_run, world.on_reject, world.on_chain = self._run, self._reject, self._chain
         for engine in world.engines.values():
             engine.on_word = self._hear
@@ -143,6 +145,7 @@ class Clients:
         if not over:
             self._agenda.after(steps[speaker.at].think_s, self._submit, speaker)
             return
+        self.prefetcher.forget(speaker.session)
         talk.agents_left -= 1
         if speaker.is_main:
             talk.agents_left -= sum(map(len, talk.waiting.values()))  # their cause never came
@@ -196,6 +199,7 @@ class Clients:
             gap_s=now_s - speaker.ended_s if speaker.ended_s >= 0 else -1.0,
         )
         self._live[step_id] = live
+        self.prefetcher.said(speaker.session, hashes, step.prompt_tokens)
         self._ledger.gap.submitted(talk.conversation.tenant)
         self._world.gateway.tell(Submitted(live.ready))
 
@@ -236,6 +240,8 @@ class Clients:
         step_id = StepId(word.rid[:-3])
         live = self._live.get(step_id)
         if live is None or word.rid != live.rid:
+            if type(word) is Finished:
+                self.prefetcher.heard(word)
             return
         gateway = self._world.gateway
         if type(word) is Progress:

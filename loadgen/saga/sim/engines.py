@@ -62,6 +62,8 @@ class EngineHost:
             speed=speed,
             shrink=profile.shrink,
             cost=profile.cost_model(),
+            host_kv_tokens=engine.host_kv_tokens,
+            load_s_per_token=profile.load_s_per_token if engine.host_kv_tokens else 0.0,
         )
         self.down = False
         self._agenda = agenda

@@ -16,7 +16,7 @@ from saga.sim.observer import Observer
 from saga.sim.spec import Detail, RunRecord, RunSpec
 from saga.sim.systems.registry import make_system
 from saga.sim.workloads import make_workload, typical
-from saga.sim.world import NO_DELAYS, Delays, World
+from saga.sim.world import CAREFREE, NO_DELAYS, WATCHFUL, Delays, World
 
 KV_BOUND = "kv-bound"
 QUARTERS = 4
@@ -65,6 +65,7 @@ class Simulation:
             weights=workload.weights,
             delays=NO_DELAYS if bound else Delays(),
             engine=with_host_tier(system.engine, profile, spec.host_tier),
+            upkeep=WATCHFUL if workload.losses else CAREFREE,
         )
         self.clients = Clients(
             self.world,
@@ -126,6 +127,7 @@ class Simulation:
             useful_kv_share=self._useful_kv_share(),
             service_gap_s=ledger.gap.worst_s if len(self.made.workload.weights) > 1 else None,
             detail=self._detail(),
+            prefetches=self.clients.prefetcher.asked,
         )
 
     def _useful_kv_share(self) -> float:

@@ -67,4 +67,5 @@ class RunRecord(Struct, frozen=True):
     unstable: bool
     ended_s: float
     detail: Detail | None = None
+    prefetches: int = 0  # requests without output
     service_gap_s: float | None = None  # between tenants; None with one

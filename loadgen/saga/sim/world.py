@@ -16,7 +16,7 @@ from saga.contract.messages import LeasesRenewed, Message
 from saga.contract.subjects import Subjects
 from saga.engine.profile import Profile
 from saga.engine.settings import EngineSettings
-from saga.gateway.events import Reject, Run, SendChain
+from saga.gateway.events import EndPrefetch, Prefetch, Reject, Run, SendChain
 from saga.gateway.state import GatewayState
 from saga.graph.state import GraphState
 from saga.kernel.effects import Answer, Append, Forget, Log, Persist, Promoted, Publish, Received, Request, Tick, WakeAt
@@ -31,12 +31,23 @@ from saga.worker.state import WorkerState
 CELL = "sim"
 GATEWAY = GatewayId("g0")
 LEASE_TTL_S = 6.0  # as the agents' default
-POLL_S = 5.0  # agents look at their engine; live twice a second, but nobody decides by what they see yet
-# Of agents and gateways; live 1 s. Nothing is lost here and a death is told at once, so they say nothing new; leases
-# live 5 s.
-HEARTBEAT_S = BEAT_S = 2.5
+POLL_S = 5.0  # agents look at their engine; live twice a second
+BEAT_S = 2.5  # of the gateway; live 1 s. Nothing is lost here, so it says nothing new; steps that nobody names live 5 s
 # Those who follow a subject and have no use for this message of it: not telling them is the same, and cheaper.
 DEAF: dict[type[Message], tuple[str, ...]] = {LeasesRenewed: ("admission", "placement")}
+
+
+class Upkeep(Struct, frozen=True):
+    """How often parties say that they are there, in seconds. Live: 1, 3, 1."""
+
+    heartbeat_s: float
+    worker_silent_s: float
+    idle_tick_s: float
+
+
+WATCHFUL = Upkeep(2.5, 3.0, 1.0)  # where workers die
+# Where none does, nobody needs to notice it. Recorded sessions are idle for hours: most of a run was this.
+CAREFREE = Upkeep(60.0, 180.0, 60.0)
 
 
 class Delays(Struct, frozen=True):
@@ -50,7 +61,7 @@ NO_DELAYS = Delays(0.0, 0.0)
 
 
 class World:
-    """All parties but the clients. `on_run`, `on_reject`, `on_chain`: what the gateway's core asks of its shell."""
+    """All parties but the clients. `on_run`, `on_reject`, ...: what the gateway's core asks of its shell."""
 
     def __init__(
         self,
@@ -64,16 +75,19 @@ class World:
         delays: Delays,
         engine: EngineSettings | None = None,
         speed: float = 1.0,
+        upkeep: Upkeep = WATCHFUL,
     ) -> None:
         """`engine`: settings of every engine; those of the system's retention when None. `speed`: engine-seconds per
         second, as of engines behind a live mesh."""
         self._speed = speed
+        self._upkeep = upkeep
         self._seed = seed
         self.agenda = agenda
         self.delays = delays
         self.on_run: Callable[[Run], None] = _nobody
         self.on_reject: Callable[[Reject], None] = _nobody
         self.on_chain: Callable[[SendChain], None] = _nobody
+        self.on_prefetch: Callable[[Prefetch | EndPrefetch], None] = _nobody
         self.ears: dict[type[Message], Callable[[Any], None]] = {}  # who overhears what
         self._subjects = subjects = Subjects(CELL)
         self._system = system
@@ -87,6 +101,8 @@ class World:
             Run: lambda _, effect: self.on_run(effect),
             Reject: lambda _, effect: self.on_reject(effect),
             SendChain: lambda _, effect: self.on_chain(effect),
+            Prefetch: lambda _, effect: self.on_prefetch(effect),
+            EndPrefetch: lambda _, effect: self.on_prefetch(effect),
             CloseTag: self._close_tag,
             AbortRequest: self._abort,
             SetRetention: self._set_retention,
@@ -96,12 +112,25 @@ class World:
             CheckEngine: _ignore,
         }
         self.gateway = self._party("gateway", GatewayState(GATEWAY, subjects, BEAT_S))
-        admission = AdmissionState(subjects, system.active_set(), system.order())
+        admission = AdmissionState(
+            subjects,
+            system.active_set(),
+            system.order(),
+            worker_silent_s=upkeep.worker_silent_s,
+            idle_tick_s=upkeep.idle_tick_s,
+        )
         for tenant, weight in weights.items():
             admission.book.fair.set_weight(tenant, weight)  # type: ignore[arg-type] # tenants are plain strings here
         self.admission = self._party("admission", admission)
         placement = PlacementState(
-            "p0", subjects, system.placement(), system.stealing(seed), lookahead=1, supersede=system.supersede
+            "p0",
+            subjects,
+            system.placement(),
+            system.stealing(seed),
+            lookahead=1,
+            supersede=system.supersede,
+            worker_silent_s=upkeep.worker_silent_s,
+            idle_tick_s=upkeep.idle_tick_s,
         )
         self.placement = self._party("placement", placement)
         forecasts = system.forecasts()
@@ -109,6 +138,7 @@ class World:
         self.workers: dict[WorkerId, Party] = {}
         self.engines: dict[WorkerId, EngineHost] = {}
         self._epochs: dict[WorkerId, int] = {}
+        self._seen: dict[WorkerId, LoadSeen] = {}
         tags = system.retention().tags
         for number in range(workers):
             self._add_worker(WorkerId(f"w{number}"), profile, engine or EngineSettings(session_radix_cache=tags))
@@ -135,7 +165,8 @@ class World:
             self._system.retention(),
             Random(f"{self._seed}/{worker_id}"),
             lease_ttl_s=LEASE_TTL_S,
-            heartbeat_s=HEARTBEAT_S,
+            heartbeat_s=self._upkeep.heartbeat_s,
+            prefetch=self._system.prefetch(),
         )
 
     def _lead(self) -> None:
@@ -149,6 +180,7 @@ class World:
 
     def _attach(self, worker_id: WorkerId, party: Party) -> None:
         epoch = self._epochs[worker_id] = self._epochs.get(worker_id, 0) + 1
+        self._seen.pop(worker_id, None)
         party.tell(Attached(self.engines[worker_id].facts, epoch))
 
     # --- workers that die --------------------------------------------------------------------------------------
@@ -175,7 +207,9 @@ class World:
     def _poll(self, worker_id: WorkerId) -> None:
         engine = self.engines[worker_id].core
         seen = LoadSeen(engine.running, engine.waiting, engine.pool.used_tokens)
-        self.workers[worker_id].tell(seen)
+        if self._seen.get(worker_id) != seen:
+            self._seen[worker_id] = seen
+            self.workers[worker_id].tell(seen)
         self.agenda.after(POLL_S, self._poll, worker_id)
 
     # --- the network -------------------------------------------------------------------------------------------

@@ -6,12 +6,23 @@ two a set is shows in the sum over its members at several horizons, not in a res
 
 from operator import add, sub
 
-from saga.contract.messages import Forecast
+from saga.contract.messages import Forecast, WorkerHello
 
 HORIZONS = (0, 4, 8, 16, 32, 64)  # steps ahead
 Tokens = tuple[int, ...]  # one per horizon
 NO_GROWTH: Tokens = (0,) * len(HORIZONS)
 LONGEST_HELD_S = 60.0  # a gap in which KV is held for a session; one that is mostly longer is not worth it
+CLEARLY = 4.0  # times as quick as prefill: below this a host tier is no room to count on
+
+
+def room_tokens(hello: WorkerHello) -> int:
+    """KV that a worker keeps for the sessions of active workflows.
+
+    With a host tier that is the tier, which has a copy of all: a context that the device let go is loaded back while
+    the engine computes. What runs at one time must fit the device; placement sees to that.
+    """
+    quick = hello.load_s_per_token * CLEARLY <= hello.cost.prompt_s_per_token  # or nothing is known of either
+    return max(hello.kv_tokens, hello.host_kv_tokens) if quick else hello.kv_tokens
 
 
 def growth(forecast: Forecast, context_tokens: int, longest_tokens: int) -> Tokens:

@@ -4,7 +4,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from heapq import merge
 
-from saga.admission.needs import NO_GROWTH, Tokens, minus, plus
+from saga.admission.needs import NO_GROWTH, Tokens, minus, plus, room_tokens
 from saga.admission.policy import Claimant, Ranked
 from saga.admission.records import Session, Workflow
 from saga.contract.ids import PoolId, RootId, WorkerId
@@ -39,8 +39,8 @@ class Pool:
     def __init__(self, workflows: dict[RootId, Workflow]) -> None:
         self.workflows = workflows  # of all pools
         self.workers: dict[WorkerId, WorkerHello] = {}  # those that serve
-        self.kv_tokens = 0  # KV capacity of those
-        self.largest_kv_tokens = 0  # of one of them
+        self.kv_tokens = 0  # KV that those keep, in the larger of their tiers
+        self.largest_kv_tokens = 0  # on the device of one of them
         self.context_tokens = 0  # the longest context that one of them takes
         self.cost = CostModel()
         self.mean_output_tokens = 256.0  # of its steps; a moving mean
@@ -59,7 +59,7 @@ class Pool:
         known = self.workers.get(hello.worker_id)
         self.workers[hello.worker_id] = hello
         self.cost = hello.cost
-        if known is not None and (known.kv_tokens, known.context_tokens) == (hello.kv_tokens, hello.context_tokens):
+        if known is not None and _capacity(known) == _capacity(hello):
             return False
         self._count()
         return True
@@ -71,7 +71,7 @@ class Pool:
         return known is not None
 
     def _count(self) -> None:
-        self.kv_tokens = sum(hello.kv_tokens for hello in self.workers.values())
+        self.kv_tokens = sum(map(room_tokens, self.workers.values()))
         self.largest_kv_tokens = max((hello.kv_tokens for hello in self.workers.values()), default=0)
         self.context_tokens = max((hello.context_tokens for hello in self.workers.values()), default=0)
 
@@ -91,6 +91,10 @@ class Pool:
             active = root in self.active
             active_after -= active
             yield Claimant(root=root, needs_tokens=self.needs[root], active=active, active_after=active_after)
+
+
+def _capacity(hello: WorkerHello) -> tuple[int, int, int]:
+    return hello.kv_tokens, room_tokens(hello), hello.context_tokens
 
 
 class Roster:

@@ -85,6 +85,8 @@ class AdmissionState:
         wall_offset_s: float = 0.0,
         max_waiting_steps: int = 10_000,
         max_wait_s: float = 600.0,
+        worker_silent_s: float = WORKER_SILENT_S,
+        idle_tick_s: float = IDLE_TICK_S,
     ) -> None:
         self.leading = False
         self.roster = Roster(policy.rank)
@@ -94,6 +96,8 @@ class AdmissionState:
         self._wall_offset_s = wall_offset_s
         self._max_waiting_steps = max_waiting_steps
         self._max_wait_s = max_wait_s
+        self._worker_silent_s = worker_silent_s
+        self._idle_tick_s = idle_tick_s
         self._placement_fence = 0
         self._highest_fence = 0
         self._workers_seen_s: dict[WorkerId, float] = {}
@@ -363,12 +367,14 @@ class AdmissionState:
         for pool_id in sorted(pools):
             effects += self._set.choose(pool_id, now_s)
         for worker_id, seen_s in list(self._workers_seen_s.items()):
-            if now_s - seen_s > WORKER_SILENT_S:
+            if now_s - seen_s > self._worker_silent_s:
                 effects += self._worker_gone(worker_id, now_s)
         if now_s >= self._next_sweep_s:
             self._next_sweep_s = now_s + 1.0
             effects += self._sweep(now_s)
-        return [*effects, WakeAt(now_s + (TICK_S if self.book.steps else IDLE_TICK_S))]
+        dormancy_s = self._dormancy[0][0] - now_s if self._dormancy else self._idle_tick_s
+        next_s = TICK_S if self.book.steps else max(TICK_S, min(self._idle_tick_s, dormancy_s))
+        return [*effects, WakeAt(now_s + next_s)]
 
     def _sweep(self, now_s: float) -> Effects:
         effects: Effects = []

@@ -1,7 +1,7 @@
 """One supervised process: started again when it dies, ended politely and then not.
 
-Its output goes to a log file, its stdin is a pipe that only we hold open: it closes when we die, however that happens,
-and `saga.runtime.app` then ends the child.
+Its output goes to a log file, or to ours. Its stdin is a pipe that only we hold open: it closes when we die, however
+that happens, and `saga.runtime.app` then ends the child.
 """
 
 import asyncio
@@ -36,7 +36,8 @@ class ProcessSpec(msgspec.Struct, frozen=True, kw_only=True):
 class Child:
     """One process of a mesh through its lives."""
 
-    def __init__(self, spec: ProcessSpec, log_file: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, spec: ProcessSpec, log_file: Path | None, environ: Mapping[str, str]) -> None:
+        """No log file: its output is this process's own."""
         self.spec = spec
         self.log_file = log_file
         self.exits: list[int] = []  # exit codes of its lives so far; negative: the signal
@@ -52,7 +53,8 @@ class Child:
 
     async def start(self) -> None:
         """Begins a life."""
-        with self.log_file.open("ab") as output:
+        with contextlib.ExitStack() as stack:
+            output = None if self.log_file is None else stack.enter_context(self.log_file.open("ab"))
             self._process = await asyncio.create_subprocess_exec(
                 *self.spec.argv,
                 env=self._environ,
@@ -120,6 +122,8 @@ class Child:
 
     def last_words(self) -> str:
         """The last line it wrote; empty if none."""
+        if self.log_file is None:
+            return ""
         with contextlib.suppress(OSError), self.log_file.open("rb") as output:
             output.seek(max(0, output.seek(0, os.SEEK_END) - _TAIL_BYTES))
             lines = output.read().decode(errors="replace").strip().splitlines()

@@ -52,6 +52,11 @@ async def status_of(url: str, path: str) -> int:
     return (await _get(url, path))[0]
 
 
+async def text_of(url: str, path: str) -> str:
+    """Body of a GET, whatever its status. Raises OSError, also when it takes too long."""
+    return (await _get(url, path))[1]
+
+
 async def _get(url: str, path: str) -> tuple[int, str]:
     """Status (0: none) and body. Raises OSError, also when it takes too long."""
     place = urlsplit(url)

@@ -133,6 +133,10 @@ class Batch:
                 continue
             if self._half_done is request:
                 self._half_done = None
+            if not request.max_new_tokens:  # it came for its prompt alone
+                request.reason = "length"
+                over.append(request)
+                continue
             if request.first_token_s < 0.0:
                 request.first_token_s = end_s
                 self.first_tokens.append(request)

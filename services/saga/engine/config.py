@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from saga.engine.host_tier import HostTier
 from saga.engine.profile import Profile, UnknownProfileError, load_profile
 from saga.engine.settings import EngineSettings, Eviction, Schedule
 from saga.runtime.errors import StartError
@@ -48,6 +49,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     eviction: Eviction = "lru"
     priority_scheduling: bool = False
     schedule: Schedule = "fcfs"
+    host_kv_tokens: Annotated[int, Meta(ge=0)] = 0
+    """Size of a host KV tier, more than `kv_tokens`; after shrinking. 0: no such tier."""
     max_body_bytes: Annotated[int, Meta(gt=0)] = 64 << 20
 
 
@@ -59,6 +62,7 @@ def engine_of(config: EngineConfig) -> EngineSettings:
             eviction=config.eviction,
             priority_scheduling=config.priority_scheduling,
             session_radix_cache=config.session_radix_cache,
+            host_kv_tokens=config.host_kv_tokens,
         )
     except ValueError as error:
         raise StartError(f"{PREFIX}PRIORITY_SCHEDULING, {PREFIX}SCHEDULE: {error}") from None
@@ -78,6 +82,11 @@ def profile_of(settings: EngineConfig) -> Profile:
         profile = profile.with_kv_tokens(settings.kv_tokens)
     if settings.max_running:
         profile = msgspec.structs.replace(profile, max_running=settings.max_running)
+    if settings.host_kv_tokens:
+        try:
+            HostTier(profile, settings.host_kv_tokens)
+        except ValueError as error:
+            raise StartError(f"{PREFIX}HOST_KV_TOKENS: {error}") from None
     if profile.kv_pages < 1:
         raise StartError(f"{PREFIX}KV_TOKENS={profile.kv_tokens}: less than one page of {profile.page_tokens} tokens")
     return profile

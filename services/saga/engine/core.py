@@ -140,6 +140,10 @@ class EngineCore:
         """Whether a request is waiting or running."""
         return rid in self._requests
 
+    def cached_tokens(self, rid: str) -> int:
+        """Prompt tokens of a request that waits or runs that were found in the cache."""
+        return self._requests[rid].cached_tokens
+
     def check(self) -> None:
         """Assert all invariants; for tests and the simulator."""
         self._batch.check()
@@ -157,8 +161,8 @@ class EngineCore:
         room = min(self.profile.context_tokens, self._pool.capacity_pages * self.profile.page_tokens)
         if arrival.rid in self._requests:
             self._effects.append(Rejected(arrival.rid, "rid is in use"))
-        elif arrival.prompt_tokens < 1 or arrival.max_new_tokens < 1:
-            self._effects.append(Rejected(arrival.rid, "prompt and output must have at least one token"))
+        elif arrival.prompt_tokens < 1 or arrival.max_new_tokens < 0:
+            self._effects.append(Rejected(arrival.rid, "a prompt must have at least one token"))
         elif tokens > room:
             self._effects.append(Rejected(arrival.rid, f"prompt and output need {tokens} tokens, {room} fit"))
         else:

@@ -41,7 +41,10 @@ class FixedOutput(Struct, frozen=True):
 
 
 class Arrive(Struct, frozen=True):
-    """A request arrives. `prompt_tokens + max_new_tokens` must fit context and KV, else it is Rejected."""
+    """A request arrives. `prompt_tokens + max_new_tokens` must fit context and KV, else it is Rejected.
+
+    With no new tokens at all it only has its prompt loaded or prefilled, ahead of one that will go on from it.
+    """
 
     rid: str
     prompt_tokens: int

@@ -126,6 +126,9 @@ class AdminEndpoints:
             "enable_priority_scheduling": settings.priority_scheduling,
             "radix_eviction_policy": settings.eviction,
             "enable_session_radix_cache": settings.session_radix_cache,
+            "enable_hierarchical_cache": settings.host_kv_tokens > 0,
+            "hicache_ratio": settings.host_kv_tokens / profile.kv_tokens,
+            "hicache_size": 0,
             "enable_cache_report": True,
             "enable_metrics": True,
             "tp_size": 1,
@@ -156,6 +159,7 @@ class AdminEndpoints:
                 "shrink": profile.shrink,
                 "mean_output_tokens": profile.mean_output_tokens,
                 "cost": msgspec.to_builtins(profile.cost_model()),
+                "load_s_per_token": profile.load_s_per_token if settings.host_kv_tokens else 0.0,
                 "started_at": self._started,
             },
         }

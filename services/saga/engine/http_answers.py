@@ -4,7 +4,7 @@ Chunks are made from prebuilt bytes around the text, since one leaves for every 
 """
 
 import time
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -46,10 +46,47 @@ def call_id(rid: str) -> str:
     return f"call_{rid}"
 
 
+class Form(Protocol):
+    """How an answer looks in one API."""
+
+    done: bytes  # the end mark of a stream
+    always_begins: bool  # a stream, even one that says nothing
+
+    def first_chunk(self, cached_tokens: int) -> bytes:
+        """Before any token."""
+        ...
+
+    def text_chunk(self, text: bytes) -> bytes:
+        """New text; ASCII without anything to escape."""
+        ...
+
+    def call_chunk(self, call: ToolCall) -> bytes:
+        """A tool call begins."""
+        ...
+
+    def arguments_chunk(self, text: str) -> bytes:
+        """New text of the call's arguments."""
+        ...
+
+    def last_chunk(self, end: Finished) -> bytes:
+        """Why it ended."""
+        ...
+
+    def usage_chunk(self, end: Finished) -> bytes:
+        """Usage alone, for `stream_options.include_usage`."""
+        ...
+
+    def whole(self, end: Finished, text: bytes) -> bytes:
+        """The answer of a request that does not stream."""
+        ...
+
+
 class ChatForm:
     """How a chat completion looks."""
 
     object_name = "chat.completion"
+    done = DONE
+    always_begins = False
 
     def __init__(self, ask: Ask, model: str) -> None:
         self._ask = ask
@@ -57,8 +94,9 @@ class ChatForm:
         self._chunk_base: Fields = self._base | {"object": "chat.completion.chunk"}
         self._prefix = b"data: " + msgspec.json.encode(self._chunk_base)[:-1] + b',"choices":[{"index":0,"delta":'
 
-    def first_chunk(self) -> bytes:
+    def first_chunk(self, cached_tokens: int) -> bytes:
         """The role, before any token."""
+        del cached_tokens
         return self._prefix + b'{"role":"assistant","content":""}' + _NULL_FINISH
 
     def text_chunk(self, text: bytes) -> bytes:
@@ -132,8 +170,9 @@ class CompletionForm(ChatForm):
         self._chunk_base = self._base
         self._prefix = b"data: " + msgspec.json.encode(self._base)[:-1] + b',"choices":[{"index":0,"text":"'
 
-    def first_chunk(self) -> bytes:
+    def first_chunk(self, cached_tokens: int) -> bytes:
         """Nothing before the first token."""
+        del cached_tokens
         return b""
 
     def text_chunk(self, text: bytes) -> bytes:

@@ -13,23 +13,29 @@ from msgspec import Struct
 from saga.engine.http_bodies import (
     ChatBody,
     CompletionBody,
+    CountBody,
     EngineFields,
     Function,
     GenerateBody,
+    MessagesBody,
     NamedChoice,
     OpenAiFields,
+    ResponsesBody,
     SamplingParams,
 )
 from saga.engine.http_errors import BadRequestError
+from saga.engine.http_tools import function_of_messages, function_of_responses
 from saga.engine.output import FixedSpeech, FreeSpeech, LiveOutput, Speech
 from saga.engine.profile import Profile
 from saga.engine.text import Babble
 from saga.engine.tool_call import ToolCall, make_call
+from saga.kv.chat_forms import of_messages, of_responses, readable
 from saga.kv.tokens import encode_ids, encode_text, render_chat, token_count
 
 _BABBLE_FOR_ARGUMENTS: Final = 512
 _DEFAULT_COMPLETION_TOKENS: Final = 16
 _DEFAULT_GENERATE_TOKENS: Final = 128
+_RESPONSES_HEADROOM_TOKENS: Final = 2  # that SGLang keeps back of max_output_tokens
 
 
 class Ask(Struct, frozen=True):
@@ -60,7 +66,7 @@ class Asks:
         """Of a chat completion."""
         _refuse_form_changers(body)
         try:
-            text = render_chat(body.messages, continue_final_message=body.continue_final_message)
+            text = render_chat(readable(body.messages), continue_final_message=body.continue_final_message)
         except ValueError as error:
             raise BadRequestError(str(error), param="messages") from None
         limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
@@ -93,26 +99,67 @@ class Asks:
             raise BadRequestError("give exactly one of text and input_ids", param="text")
         name = "text" if body.text is not None else "input_ids"
         prompt = _encoded(body.text if body.text is not None else body.input_ids or [], name)
-        limit = self._limit(
-            token_count(prompt), params.max_new_tokens or _DEFAULT_GENERATE_TOKENS, name, "max_new_tokens"
-        )
+        wanted = _DEFAULT_GENERATE_TOKENS if params.max_new_tokens is None else params.max_new_tokens
+        limit = self._limit(token_count(prompt), wanted, name, "max_new_tokens")
         babble = self._babble(prompt, params.sampling_seed)
         return self._ask(body, prompt, limit, FreeSpeech(babble, limit, ignore_eos=params.ignore_eos))
 
+    def messages(self, body: MessagesBody) -> Ask:
+        """Of Anthropic's Messages API."""
+        _refuse(stop_sequences=body.stop_sequences, output_config=body.output_config and body.output_config.format)
+        prompt = _prompt_of_messages(body)
+        limit = self._limit(token_count(prompt), body.max_tokens, "messages", "max_tokens")
+        plain = EngineFields(stream=body.stream)
+        return self._said(plain, prompt, limit, function_of_messages(body), model=body.model)
+
+    def count(self, body: CountBody) -> int:
+        """Prompt tokens of a message that is not to be answered."""
+        return token_count(_prompt_of_messages(body))
+
+    def responses(self, body: ResponsesBody) -> Ask:
+        """Of OpenAI's Responses API."""
+        kind = body.text.format.type if body.text and body.text.format else "text"
+        logprobs = "message.output_text.logprobs" in (body.include or ())
+        _refuse(stop=body.stop, text=kind != "text", include=logprobs)
+        for name, asked in (("previous_response_id", body.previous_response_id), ("background", body.background)):
+            if asked:
+                raise BadRequestError(f"Response store is disabled; leave {name} out", param=name)
+        prompt = encode_text(render_chat(of_responses(body.instructions, body.input)))
+        wanted = body.max_output_tokens
+        if wanted is not None:
+            wanted = max(1, wanted - _RESPONSES_HEADROOM_TOKENS)
+        limit = self._limit(token_count(prompt), wanted, "input", "max_output_tokens")
+        ask = self._said(body, prompt, limit, function_of_responses(body), model=body.model)
+        return msgspec.structs.replace(ask, rid=body.request_id) if body.request_id else ask
+
     def _openai(self, body: OpenAiFields, prompt: bytes, limit: int, tool: Function | None) -> Ask:
-        babble = self._babble(prompt, body.seed)
+        ask = self._said(body, prompt, limit, tool, model=body.model, seed=body.seed, ignore_eos=body.ignore_eos)
+        include_usage = body.stream_options is not None and body.stream_options.include_usage
+        return msgspec.structs.replace(ask, include_usage=include_usage)
+
+    def _said(
+        self,
+        body: EngineFields,
+        prompt: bytes,
+        limit: int,
+        tool: Function | None,
+        *,
+        model: str,
+        seed: int | None = None,
+        ignore_eos: bool = False,
+    ) -> Ask:
+        """A request that is answered with words, or with a call of this tool."""
+        babble = self._babble(prompt, seed)
         speech: Speech
         call: ToolCall | None = None
         if tool is None:
-            speech = FreeSpeech(babble, limit, ignore_eos=body.ignore_eos)
+            speech = FreeSpeech(babble, limit, ignore_eos=ignore_eos)
         else:
-            fill_tokens = limit if body.ignore_eos else 0
+            fill_tokens = limit if ignore_eos else 0
             words = babble.first(_BABBLE_FOR_ARGUMENTS).decode()
             call = make_call(tool.name, tool.parameters or {}, words, fill_tokens)
             speech = FixedSpeech(call.text.encode(), limit, "tool_calls")
-        ask = self._ask(body, prompt, limit, speech)
-        include_usage = body.stream_options is not None and body.stream_options.include_usage
-        return msgspec.structs.replace(ask, model=body.model, tool_call=call, include_usage=include_usage)
+        return msgspec.structs.replace(self._ask(body, prompt, limit, speech), model=model, tool_call=call)
 
     def _ask(self, body: EngineFields, prompt: bytes, limit: int, speech: Speech) -> Ask:
         cache_salt = body.cache_salt or ""
@@ -153,6 +200,10 @@ class Asks:
         return room - prompt_tokens if wanted is None else wanted
 
 
+def _prompt_of_messages(body: CountBody) -> bytes:
+    return encode_text(render_chat(of_messages(body.system, body.messages)))
+
+
 def _encoded(prompt: str | list[int], name: str) -> bytes:
     if isinstance(prompt, str):
         return encode_text(prompt)
@@ -180,15 +231,20 @@ def _forced_tool(body: ChatBody) -> Function | None:
 
 def _refuse_form_changers(body: OpenAiFields) -> None:
     kind = (body.response_format or {}).get("type", "text")
-    for name, asked in (
-        ("n", body.n not in {None, 1}),
-        ("stop", bool(body.stop)),
-        ("logprobs", bool(body.logprobs)),
-        ("response_format", kind != "text"),
-        ("session_params", bool(body.session_params)),
-        ("json_schema", body.json_schema is not None),
-        ("regex", body.regex is not None),
-        ("ebnf", body.ebnf is not None),
-    ):
-        if asked:
+    _refuse(
+        n=body.n not in {None, 1},
+        stop=body.stop,
+        logprobs=body.logprobs,
+        response_format=kind != "text",
+        session_params=body.session_params,
+        json_schema=body.json_schema is not None,
+        regex=body.regex is not None,
+        ebnf=body.ebnf is not None,
+    )
+
+
+def _refuse(**asked: object) -> None:
+    """Raises BadRequestError for the first field that asks for something."""
+    for name, wanted in asked.items():
+        if wanted:
             raise BadRequestError(f"the simulated engine does not support {name}; leave it out", param=name)

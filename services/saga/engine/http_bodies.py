@@ -3,12 +3,13 @@
 Fields that mean nothing to the simulation (temperature and the like) are accepted and dropped here.
 """
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from saga.engine.http_errors import BadRequestError
+from saga.kv.chat_forms import Content, Item, Message
 
 Count = Annotated[int, Meta(ge=1)]
 Id = Annotated[str, Meta(max_length=512)]
@@ -91,10 +92,101 @@ class CompletionBody(OpenAiFields, kw_only=True):
     best_of: int | None = None
 
 
+class AnthropicTool(Struct):
+    """A tool of the Messages API; those of Anthropic's own kinds have no schema."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    type: str | None = None
+    input_schema: dict[str, Any] | None = None
+
+
+class AnthropicChoice(Struct):
+    """`tool_choice` of the Messages API."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+
+
+class OutputConfig(Struct):
+    """`output_config`: only whether it constrains the output."""
+
+    format: dict[str, Any] | None = None
+
+
+class CountBody(Struct, kw_only=True):
+    """POST /v1/messages/count_tokens."""
+
+    model: str
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    system: Content | None = None
+    tools: list[AnthropicTool] | None = None
+    tool_choice: AnthropicChoice | None = None
+
+
+class MessagesBody(CountBody, kw_only=True):
+    """POST /v1/messages. SGLang reads none of its own fields here: no rid, session, priority or salt."""
+
+    stream: bool = False
+    max_tokens: Count
+    stop_sequences: list[str] | None = None
+    output_config: OutputConfig | None = None
+
+
+class ResponseTool(Struct):
+    """A tool of the Responses API."""
+
+    type: str
+    name: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class ResponseChoice(Struct):
+    """`tool_choice` that names a tool."""
+
+    type: str
+    name: str | None = None
+
+
+class TextFormat(Struct):
+    """`text.format`."""
+
+    type: str = "text"
+
+
+class TextConfig(Struct):
+    """`text`."""
+
+    format: TextFormat | None = None
+
+
+class ResponsesBody(EngineFields, kw_only=True):
+    """POST /v1/responses."""
+
+    input: str | Annotated[list[Item], Meta(min_length=1)]
+    model: str = ""
+    instructions: str | None = None
+    max_output_tokens: Count | None = None
+    request_id: Id | None = None
+    previous_response_id: str | None = None
+    background: bool | None = None
+    include: list[str] | None = None
+    text: TextConfig | None = None
+    stop: str | list[str] | None = None
+    tools: list[ResponseTool] | None = None
+    tool_choice: str | ResponseChoice | None = None
+    parallel_tool_calls: bool | None = None
+    store: bool | None = True
+    temperature: float | None = None
+    top_p: float | None = None
+    truncation: str | None = "disabled"
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
 class SamplingParams(Struct):
     """`sampling_params` of /generate."""
 
-    max_new_tokens: Count | None = None
+    max_new_tokens: Annotated[int, Meta(ge=0)] | None = None
     ignore_eos: bool = False
     sampling_seed: int | None = None
     n: int | None = None

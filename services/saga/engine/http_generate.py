@@ -1,4 +1,4 @@
-"""The generation endpoints: /v1/chat/completions, /v1/completions and /generate.
+"""The generation endpoints: those of OpenAI's and Anthropic's APIs that SGLang speaks, and /generate.
 
 A client that goes away cancels its handler, which ends the request on the engine.
 """
@@ -10,10 +10,20 @@ from contextlib import suppress
 import msgspec
 from aiohttp import HttpVersion11, web
 
-from saga.engine.http_answers import ChatForm, CompletionForm, generate_answer
+from saga.engine.http_answers import ChatForm, CompletionForm, Form, generate_answer
 from saga.engine.http_ask import Ask, Asks
-from saga.engine.http_bodies import ChatBody, CompletionBody, GenerateBody, decode
-from saga.engine.http_errors import BadRequestError, error_body
+from saga.engine.http_bodies import (
+    ChatBody,
+    CompletionBody,
+    CountBody,
+    GenerateBody,
+    MessagesBody,
+    ResponsesBody,
+    decode,
+)
+from saga.engine.http_errors import BadRequestError, stream_error
+from saga.engine.http_messages import MessagesForm
+from saga.engine.http_responses import ResponsesForm
 from saga.engine.http_sinks import Collected, Streamed, StreamedGenerate, Wire
 from saga.engine.service import EngineService, RequestRefusedError
 
@@ -32,17 +42,36 @@ class GenerateEndpoints:
         """Route the endpoints."""
         router.add_post("/v1/chat/completions", self.chat)
         router.add_post("/v1/completions", self.completion)
+        router.add_post("/v1/messages", self.messages)
+        router.add_post("/v1/messages/count_tokens", self.count_tokens)
+        router.add_post("/v1/responses", self.responses)
         router.add_post("/generate", self.generate)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/chat/completions."""
         ask = self._asks.chat(decode(await request.read(), ChatBody))
-        return await self._openai(request, ask, ChatForm(ask, ask.model or self._model))
+        return await self._answer(request, ask, ChatForm(ask, ask.model or self._model))
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/completions."""
         ask = self._asks.completion(decode(await request.read(), CompletionBody))
-        return await self._openai(request, ask, CompletionForm(ask, ask.model or self._model))
+        return await self._answer(request, ask, CompletionForm(ask, ask.model or self._model))
+
+    async def messages(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/messages."""
+        ask = self._asks.messages(decode(await request.read(), MessagesBody))
+        return await self._answer(request, ask, MessagesForm(ask, ask.model))
+
+    async def count_tokens(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/messages/count_tokens."""
+        tokens = self._asks.count(decode(await request.read(), CountBody))
+        return web.Response(body=msgspec.json.encode({"input_tokens": tokens}), content_type="application/json")
+
+    async def responses(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/responses."""
+        body = decode(await request.read(), ResponsesBody)
+        ask = self._asks.responses(body)
+        return await self._answer(request, ask, ResponsesForm(ask, ask.model or self._model, body))
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         """POST /generate."""
@@ -55,9 +84,9 @@ class GenerateEndpoints:
         answer = generate_answer(end, ask, ask.output.text(0, end.output_tokens), end.output_tokens)
         return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
-    async def _openai(self, request: web.Request, ask: Ask, form: ChatForm) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, ask: Ask, form: Form) -> web.StreamResponse:
         if ask.stream:
-            return await self._stream(request, ask, lambda wire: Streamed(wire, ask, form))
+            return await self._stream(request, ask, lambda wire: Streamed(wire, ask, form, self._cached))
         sink = Collected()
         await self._run(ask, sink)
         end = sink.done.result()
@@ -76,10 +105,14 @@ class GenerateEndpoints:
         try:
             await self._run(ask, sink_on(wire))
         except BadRequestError as error:
-            wire.send(b"data: " + error_body(str(error), "invalid_request_error", error.param) + b"\n\n")
+            wire.send(stream_error(request.path, error))
         with suppress(ConnectionError):  # the client may have left just after the last byte
             await response.write_eof()
         return response
+
+    def _cached(self, rid: str) -> int | None:
+        core = self._engine.core
+        return core.cached_tokens(rid) if core.has(rid) else None
 
     async def _run(self, ask: Ask, sink: Collected) -> None:
         """Have the engine do it; returns when the sink has seen the end."""

@@ -11,7 +11,7 @@ from aiohttp import web
 from saga.engine.config import PREFIX, EngineConfig, engine_of, profile_of
 from saga.engine.http_admin import AdminEndpoints
 from saga.engine.http_ask import Asks
-from saga.engine.http_errors import openai_errors
+from saga.engine.http_errors import api_errors
 from saga.engine.http_generate import GenerateEndpoints
 from saga.engine.service import EngineService
 from saga.engine.zmq_events import KvEventPublisher
@@ -55,7 +55,7 @@ async def serving(settings: EngineConfig, clock: Clock | None = None) -> AsyncIt
         publisher,
         speed=settings.speed,
     )
-    app = web.Application(middlewares=[openai_errors], client_max_size=settings.max_body_bytes)
+    app = web.Application(middlewares=[api_errors], client_max_size=settings.max_body_bytes)
     GenerateEndpoints(engine, Asks(profile, settings.seed), model).add_to(app.router)
     AdminEndpoints(engine, settings, publisher, model=model).add_to(app.router)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S)

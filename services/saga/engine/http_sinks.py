@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from saga.engine.events import Finished
-from saga.engine.http_answers import DONE, ChatForm, generate_answer
+from saga.engine.http_answers import DONE, Form, generate_answer
 from saga.engine.http_ask import Ask
 from saga.engine.output import LiveOutput
 
@@ -54,13 +54,15 @@ class Collected:
 
 
 class Streamed(Collected):
-    """A chat or text completion as server-sent events, one per token and wake-up."""
+    """An answer as server-sent events, one per token and wake-up."""
 
-    def __init__(self, wire: Wire, ask: Ask, form: ChatForm) -> None:
+    def __init__(self, wire: Wire, ask: Ask, form: Form, cached: Callable[[str], int | None]) -> None:
+        """`cached`: how much of a prompt was in the cache, by rid; None for a request that is over."""
         super().__init__()
         self._wire = wire
         self._ask = ask
         self._form = form
+        self._cached = cached
         self._sent_tokens = 0
         self._chunk: Callable[[bytes], bytes] = form.text_chunk
         if ask.tool_call is not None:
@@ -68,19 +70,27 @@ class Streamed(Collected):
 
     def progressed(self, output: LiveOutput, output_tokens: int) -> None:
         """Send what is new."""
-        text = output.text(self._sent_tokens, output_tokens)
         if self._sent_tokens == 0:
-            self._wire.send(self._form.first_chunk() + self._chunk(text))
-        elif chunk := self._chunk(text):
+            cached_tokens = self._cached(self._ask.rid)
+            if cached_tokens is None:
+                return  # it ends at this very moment, and `finished` says all
+            first = self._form.first_chunk(cached_tokens)
+            self._wire.send(first + self._chunk(output.text(0, output_tokens)))
+        elif chunk := self._chunk(output.text(self._sent_tokens, output_tokens)):
             self._wire.send(chunk)
         self._sent_tokens = output_tokens
 
     def finished(self, output: LiveOutput, end: Finished) -> None:
-        """Send why it ended, usage if asked for, and the end mark."""
-        parts = [self._form.last_chunk(end), DONE]
+        """Send what is missing, why it ended, usage if asked for, and the end mark."""
+        parts: list[bytes] = []
+        if self._sent_tokens == 0 and (end.output_tokens or self._form.always_begins):
+            parts.append(self._form.first_chunk(end.cached_tokens))
+        if end.output_tokens > self._sent_tokens:
+            parts.append(self._chunk(output.text(self._sent_tokens, end.output_tokens)))
+        parts.append(self._form.last_chunk(end))
         if self._ask.include_usage:
-            parts.insert(1, self._form.usage_chunk(end))
-        self._wire.send(b"".join(parts))
+            parts.append(self._form.usage_chunk(end))
+        self._wire.send(b"".join([*parts, self._form.done]))
         super().finished(output, end)
 
 
@@ -110,7 +120,7 @@ class StreamedGenerate(Collected):
 class _CallChunks:
     """Cuts the chunks of a tool call out of the tokens said: its arguments, without what stands around them."""
 
-    def __init__(self, ask: Ask, form: ChatForm) -> None:
+    def __init__(self, ask: Ask, form: Form) -> None:
         assert ask.tool_call is not None
         self._call = ask.tool_call
         self._form = form

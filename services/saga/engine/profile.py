@@ -66,6 +66,11 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many real tokens a token stands for; 1 in every file."""
 
     @property
+    def load_s_per_token(self) -> float:
+        """Engine-seconds to load a token's KV back from the host tier, alone on its link; 0 without one."""
+        return self.kv_bytes_per_token / self.host_bytes_per_s if self.host_bytes_per_s else 0.0
+
+    @property
     def kv_pages(self) -> int:
         """Whole pages of KV that fit."""
         return self.kv_tokens // self.page_tokens

@@ -2,10 +2,12 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import msgspec
 
+T = TypeVar("T")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
 _TYPE_OF_STATUS = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}
@@ -32,14 +34,13 @@ class ApiError(Exception):
         self.kind = kind or _TYPE_OF_STATUS.get(status) or ("invalid_request_error" if status < 500 else "server_error")
         self.retry_after_s = retry_after_s
 
-    def body(self) -> bytes:
-        """The JSON answer."""
-        fields = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return msgspec.json.encode({"error": fields})
+    def fields(self) -> dict[str, str | None]:
+        """As OpenAI's API names them."""
+        return {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
 
-    def event(self) -> bytes:
-        """The same as an event of a stream that has begun."""
-        return b"data: " + self.body() + b"\n\n"
+    def body(self) -> bytes:
+        """The JSON answer, in OpenAI's shape."""
+        return msgspec.json.encode({"error": self.fields()})
 
     def headers(self) -> dict[str, str]:
         """Headers that belong to it."""
@@ -62,6 +63,19 @@ def bad_json(error: msgspec.DecodeError) -> ApiError:
     return ApiError(
         400, f"Invalid type for {where}: {what[0].lower()}{what[1:]}.", param=param or None, code="invalid_type"
     )
+
+
+def guarded(read: Callable[[], T]) -> T:
+    """What `read` returns. Raises ApiError for JSON that cannot be read."""
+    try:
+        return read()
+    except msgspec.DecodeError as error:
+        raise bad_json(error) from None
+    except UnicodeDecodeError:
+        raise ApiError(400, "The body is not valid UTF-8. Send JSON in UTF-8.", code="invalid_json") from None
+    except RecursionError:
+        told = "The body is nested deeper than the limit of about 1,000 levels. Send flatter JSON."
+        raise ApiError(400, told, code="invalid_json") from None
 
 
 def invalid_value(param: str, message: str) -> ApiError:
@@ -100,6 +114,12 @@ def body_too_large(limit_bytes: int) -> ApiError:
     return ApiError(413, f"The body exceeds the limit of {limit_bytes} bytes. Send less.", code="body_too_large")
 
 
+def headers_too_large(size_bytes: int, limit_bytes: int) -> ApiError:
+    """All headers together."""
+    told = f"The headers have {size_bytes} bytes: the limit is {limit_bytes}. Send less."
+    return ApiError(431, told, code="headers_too_large")
+
+
 def unreadable_body(why: str) -> ApiError:
     """Its framing is broken."""
     return ApiError(400, f"The body could not be read: {why}. Send it whole.", code="invalid_body")
@@ -124,7 +144,15 @@ def unauthorized(*, given: bool) -> ApiError:
     """No API key, or one that nobody has."""
     if given:
         return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
-    return ApiError(401, "No API key given: send it as 'Authorization: Bearer KEY'.", code="missing_api_key")
+    return ApiError(
+        401, "No API key given: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'.", code="missing_api_key"
+    )
+
+
+def kv_not_apart(path: str, setting: str) -> ApiError:
+    """The tenant's KV must not be shared, and the engine would share it."""
+    told = f"SGLang cannot keep this tenant's KV apart on {path}. Use /v1/chat/completions or /v1/responses"
+    return ApiError(403, f"{told}, or let the operator set {setting}=true.", code="kv_not_apart")
 
 
 def duplicate(key: str) -> ApiError:
@@ -187,3 +215,16 @@ def from_engine(status: int, body: bytes) -> ApiError:
     code = told.code if isinstance(told.code, str) else None
     message = told.message or f"The engine answered {status}."
     return ApiError(status, message, param=told.param, code=code or "engine_error")
+
+
+class _Coded(msgspec.Struct):
+    code: int | str | None = None
+
+
+def status_in(error: msgspec.Raw) -> int:
+    """HTTP status inside a stream's error event; 500 when it has none."""
+    try:
+        code = msgspec.json.decode(error, type=_Coded).code
+    except msgspec.DecodeError:
+        return 500
+    return code if isinstance(code, int) and 400 <= code < 600 else 500

@@ -25,6 +25,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     tenants: Path | None = None  # TOML file of API keys; none: everything is tenant `default`
     body_limit_bytes: int = 16 * MIB  # of one request
     waiting_body_bytes: int = 256 * MIB  # of all requests that wait for an engine; above it 503
+    messages_share_kv: bool = False  # tenants may use /v1/messages, where SGLang cannot keep their KV apart
     chain_bytes: int = 256 * MIB  # of page chains kept for sessions, least recently used out first
     resume_bytes: int = MIB  # of generated text kept per stream, to continue it if its engine dies
     keepalive_s: float = 10.0  # silence after which a waiting stream gets a comment

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from saga.gateway.openai import RawBody
+from saga.gateway.dialects.dialect import RawBody
 
 CONTROL_FIELDS: Final = frozenset(
     {
@@ -37,6 +37,7 @@ CONTROL_FIELDS: Final = frozenset(
         "prompt_cache_key",
         "return_hidden_states",
         "return_routed_experts",
+        "request_id",
         "rid",
         "routed_dp_rank",
         "routed_experts_start_len",
@@ -47,17 +48,23 @@ CONTROL_FIELDS: Final = frozenset(
 )
 
 _encoder = msgspec.json.Encoder()
-_options = msgspec.json.Decoder(RawBody)
 
 
 def engine_body(
-    raw: RawBody, *, rid: str, session_tag: str, priority: int, cache_salt: str, changes: Mapping[str, object]
+    raw: RawBody,
+    *,
+    rid_field: str,
+    rid: str,
+    session_tag: str,
+    priority: int,
+    cache_salt: str,
+    changes: Mapping[str, object],
 ) -> bytes:
-    """JSON for the engine. `changes` replace or add fields; a None removes one."""
+    """JSON for the engine. `changes` replace or add fields; a None removes one. `rid_field`: its name for `rid`."""
     fields: dict[str, object] = {
         name: value for name, value in raw.items() if name not in CONTROL_FIELDS and name not in changes
     }
-    fields["rid"] = rid
+    fields[rid_field] = rid
     fields["priority"] = priority
     if session_tag:
         fields["session_id"] = session_tag
@@ -65,13 +72,3 @@ def engine_body(
         fields["cache_salt"] = cache_salt
     fields |= {name: value for name, value in changes.items() if value is not None}
     return _encoder.encode(fields)
-
-
-def with_usage(raw: RawBody) -> dict[str, object]:
-    """The change that makes a stream end with its usage, whatever else the client asked of stream_options."""
-    given = raw.get("stream_options")
-    options: dict[str, object] = {}
-    if given is not None and bytes(given) != b"null":
-        options.update(_options.decode(given))
-    options["include_usage"] = True
-    return {"stream_options": options}

@@ -6,7 +6,7 @@ The core (`state.py`) follows steps; the shell (`service.py`, `http_*.py`) owns 
 import msgspec
 
 from saga.contract.ids import SessionId, StepId
-from saga.contract.messages import FinishReason, Grant, StepReady
+from saga.contract.messages import FinishReason, Grant, PrefetchAsked, StepReady
 
 # --- events, from the shell --------------------------------------------------------------------------------------
 
@@ -60,7 +60,14 @@ class GaveUp(msgspec.Struct, frozen=True, gc=False):
     failed: bool = False
 
 
-GatewayEvent = Submitted | Sending | Progressed | Completed | EngineDied | GaveUp
+class Prefetched(msgspec.Struct, frozen=True, gc=False):
+    """The request without output is over, or was never sent."""
+
+    session: SessionId
+    rid: str
+
+
+GatewayEvent = Submitted | Sending | Progressed | Completed | EngineDied | GaveUp | Prefetched
 
 # --- effects, to the shell ---------------------------------------------------------------------------------------
 
@@ -89,4 +96,18 @@ class SendChain(msgspec.Struct, frozen=True, gc=False):
     session: SessionId
 
 
-GatewayEffect = Run | Reject | SendChain
+class Prefetch(msgspec.Struct, frozen=True, gc=False):
+    """Send the engine a request without output for the session's last prompt; answered with Prefetched."""
+
+    ask: PrefetchAsked
+    rid: str
+
+
+class EndPrefetch(msgspec.Struct, frozen=True, gc=False):
+    """The session is back: what is still waiting at the engine for it is to be aborted."""
+
+    engine_url: str
+    rid: str
+
+
+GatewayEffect = Run | Reject | SendChain | Prefetch | EndPrefetch

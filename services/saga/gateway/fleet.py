@@ -73,6 +73,12 @@ class Fleet:
             self._pools = self._add_up(now_s)
         return self._pools
 
+    def engine_urls(self, pool: PoolId, now_s: float) -> list[str]:
+        """Where the healthy workers of a pool answer, the one heard last first."""
+        seen = [one for one in self._seen.values() if one.worker.pool == pool and one.healthy]
+        alive = [one for one in seen if now_s - one.at_s < HEALTHY_WITHIN_S]
+        return [one.worker.engine_url for one in sorted(alive, key=lambda one: -one.at_s)]
+
     def _add_up(self, now_s: float) -> dict[PoolId, Pool]:
         self._seen = {name: seen for name, seen in self._seen.items() if now_s - seen.at_s < FORGET_AFTER_S}
         members: dict[PoolId, list[_Seen]] = {}

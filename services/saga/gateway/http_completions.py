@@ -13,32 +13,37 @@ from aiohttp import web
 from saga.contract.ids import PoolId, StepId, TenantId
 from saga.contract.messages import StepReady
 from saga.gateway import http_metrics as metrics
-from saga.gateway import openai, sessions
+from saga.gateway import sessions
 from saga.gateway.api_errors import (
     ApiError,
     bodies_full,
-    body_too_large,
-    compressed_body,
     duplicate,
+    kv_not_apart,
     no_workers,
     stopping,
     too_long,
     unknown_model,
-    unreadable_body,
 )
-from saga.gateway.config import GatewaySettings
+from saga.gateway.config import PREFIX, GatewaySettings
+from saga.gateway.conversations import piece_of
+from saga.gateway.dialects.dialect import Asked, Dialect, prints_of, understood
 from saga.gateway.fleet import Pool
+from saga.gateway.http_body import read_body
 from saga.gateway.http_client import ClientGoneError
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_exchange import Exchange
-from saga.gateway.identity import Identity, RunningKeys, identify
-from saga.gateway.openai import Api, Asked
+from saga.gateway.http_prefetch import Prefetcher
+from saga.gateway.identity import IDENTITY, Identities, Identity, told_of
+from saga.gateway.recognisers import Evidence
+from saga.gateway.running_keys import RunningKeys
 from saga.gateway.sessions import Prompt, SessionChains
 from saga.gateway.tenants import Tenant, Tenants
 from saga.runtime.log import get_logger
 
 THREAD_FROM_BYTES: Final = 64 * 1024  # of a body; below, a thread costs more than it saves
+NO_TOOLS_BYTES: Final = 4  # of `null` and `[]`
+OPENING_EVENTS: Final = 16  # of an answer that tells conversations apart
 END_WITHIN_S: Final = 2.0  # for requests that were told that the gateway stops
 T = TypeVar("T")
 log = get_logger()
@@ -47,15 +52,27 @@ log = get_logger()
 class _Request:
     """What is known of one request while it lives."""
 
-    __slots__ = ("_completions", "api", "body_bytes", "error", "exchange", "key", "outcome", "step", "tenant")
+    __slots__ = (
+        "_completions",
+        "body_bytes",
+        "dialect",
+        "error",
+        "exchange",
+        "key",
+        "outcome",
+        "step",
+        "tenant",
+        "whose",
+    )
 
-    def __init__(self, completions: "Completions", api: Api) -> None:
+    def __init__(self, completions: "Completions", dialect: Dialect) -> None:
         self._completions = completions
-        self.api = api
+        self.dialect = dialect
         self.tenant = TenantId("")
         self.key = ""  # idempotency key, once claimed
         self.body_bytes = 0  # counted against the budget of waiting bodies
         self.step: StepReady | None = None
+        self.whose: Identity | None = None
         self.exchange: Exchange | None = None
         self.outcome = "failed"
         self.error = ""
@@ -72,7 +89,7 @@ class _Request:
 
 
 class Completions:
-    """Both completion APIs, and all their requests in flight."""
+    """Every API that generates, and all requests in flight."""
 
     def __init__(self, settings: GatewaySettings, desk: Desk, engines: EngineClient, tenants: Tenants) -> None:
         self._settings = settings
@@ -80,6 +97,8 @@ class Completions:
         self._engines = engines
         self._tenants = tenants
         self._chains = SessionChains(settings.chain_bytes)
+        desk.on_prefetch = Prefetcher(desk, engines, tenants, self._chains).perform
+        self._identities = Identities()
         self._keys = RunningKeys()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenize")
         self._live: dict[asyncio.Task[object], _Request] = {}
@@ -116,13 +135,13 @@ class Completions:
         """Ends the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def serve(self, api: Api, request: web.Request) -> web.StreamResponse:
+    async def serve(self, dialect: Dialect, request: web.Request) -> web.StreamResponse:
         """One request. Raises ApiError while nothing has been sent, ClientGoneError."""
         if self.draining:
             raise stopping()
         task = asyncio.current_task()
         assert task is not None
-        live = self._live[task] = _Request(self, api)
+        live = self._live[task] = _Request(self, dialect)
         self._idle.clear()
         try:
             response = await self._serve(request, live)
@@ -146,27 +165,29 @@ class Completions:
             _log(live)
 
     async def _serve(self, request: web.Request, live: _Request) -> web.StreamResponse:
-        tenant = self._tenants.of(request.headers.get("Authorization"))
+        tenant = self._tenants.of(request.headers.get("Authorization"), request.headers.get("x-api-key"))
         live.tenant = tenant.id
         key = request.headers.get("Idempotency-Key", "")
         if key:
             if not self._keys.claim(tenant.id, key):
                 raise duplicate(key)
             live.key = key
+        cache_salt = self._salt_for(live.dialect, tenant)
         body = await self._read(request, live)
         read_s = self._desk.now_s()
         large = len(body) > THREAD_FROM_BYTES
-        asked = await self._aside(openai.parse, live.api, body) if large else openai.parse(live.api, body)
-        pool = self._pool_of(asked)
-        whose = identify(
-            request.headers,
+        asked = await self._aside(understood, live.dialect, body) if large else understood(live.dialect, body)
+        pool = self._pool_of(live.dialect, asked)
+        whose = self._identities.identify(
+            Evidence(request.headers, asked.raw),
             tenant=tenant.id,
-            session_id=asked.session_id,
-            prompt_cache_key=asked.prompt_cache_key,
+            prints=partial(prints_of, live.dialect, asked),
             fresh=os.urandom(8).hex(),
+            tools=len(asked.raw.get("tools", b"")) > NO_TOOLS_BYTES,
         )
+        live.whose = whose
         last = self._chains.last(whose.session) if whose.lasting else None
-        hashing = partial(sessions.advance, last, asked.token_bytes, pool.page_tokens, tenant.cache_salt)
+        hashing = partial(sessions.advance, last, asked.token_bytes, pool.page_tokens, cache_salt)
         prompt = await self._aside(hashing) if large else hashing()
         if whose.lasting and not whose.final:
             self._chains.keep(whose.session, prompt)
@@ -175,8 +196,11 @@ class Completions:
             request,
             self._desk,
             self._engines,
+            live.dialect,
             asked,
-            tenant,
+            cache_salt,
+            opening_events=OPENING_EVENTS if whose.conversation is not None else 0,
+            told=told_of(whose) if request.headers.get(IDENTITY) else {},
             read_s=read_s,
             keepalive_s=self._settings.keepalive_s,
             resume_bytes=self._settings.resume_bytes,
@@ -185,32 +209,32 @@ class Completions:
         try:
             return await live.exchange.run(self._desk.submit(live.step, prompt))
         finally:
+            if whose.conversation is not None and live.exchange.done is not None:
+                whose.conversation.said = piece_of(live.exchange.opening)
             if whose.final:
                 self._chains.close(whose.session)
             else:
                 self._chains.ended(whose.session, self._desk.now_s())
 
+    def _salt_for(self, dialect: Dialect, tenant: Tenant) -> str:
+        """Of the pages that the engine will make. Raises ApiError where it would share what must not be shared."""
+        if dialect.salted or not tenant.cache_salt:
+            return tenant.cache_salt
+        if not self._settings.messages_share_kv:
+            raise kv_not_apart(dialect.path, f"{PREFIX}MESSAGES_SHARE_KV")
+        return ""
+
     async def _read(self, request: web.Request, live: _Request) -> bytes:
         """The body, within its own limit and the budget of all that wait. Raises ApiError."""
-        limit = self._settings.body_limit_bytes
-        if (request.content_length or 0) > limit:
-            raise body_too_large(limit)
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise compressed_body()
-        parts: list[bytes] = []
-        try:
-            while data := await request.content.readany():
-                live.body_grew(len(data))
-                if live.body_bytes > limit:
-                    raise body_too_large(limit)
-                if self.waiting_bytes > self._settings.waiting_body_bytes:
-                    raise bodies_full()
-                parts.append(data)
-        except web.RequestPayloadError as error:
-            raise unreadable_body(str(error)) from None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _pool_of(self, asked: Asked) -> Pool:
+        def grew(by_bytes: int) -> None:
+            live.body_grew(by_bytes)
+            if self.waiting_bytes > self._settings.waiting_body_bytes:
+                raise bodies_full()
+
+        return await read_body(request, self._settings.body_limit_bytes, grew)
+
+    def _pool_of(self, dialect: Dialect, asked: Asked) -> Pool:
         pools = self._desk.pools()
         if not pools:
             raise no_workers()
@@ -218,7 +242,7 @@ class Completions:
         if pool is None:
             raise unknown_model(asked.model, pools)
         if asked.prompt_tokens + (asked.max_tokens or 1) > pool.context_tokens:
-            param = openai.PROMPT_FIELD[asked.api]
+            param = dialect.prompt_field
             raise too_long(param, asked.prompt_tokens, asked.max_tokens or 0, pool.context_tokens)
         return pool
 
@@ -261,19 +285,21 @@ def _log(live: _Request) -> None:
     metrics.REQUESTS.labels(live.outcome).inc()
     step, exchange = live.step, live.exchange
     if step is None or exchange is None:
-        log.info("request", api=live.api, outcome=live.outcome, tenant=live.tenant, error=live.error)
+        log.info("request", api=live.dialect.api, outcome=live.outcome, tenant=live.tenant, error=live.error)
         return
     metrics.CHUNKS.inc(exchange.chunks)
     metrics.EVENTS.inc(exchange.events)
     grant, done = exchange.grant, exchange.done
     log.info(
         "request",
-        api=live.api,
+        api=live.dialect.api,
         outcome=live.outcome,
         error=live.error,
         tenant=step.tenant,
         root=step.root,
         session=step.session,
+        identity=live.whose.source if live.whose else "",
+        confidence=live.whose.confidence if live.whose else 0.0,
         step=step.step_id,
         model=step.pool,
         worker=grant.worker_id if grant else "",

@@ -14,7 +14,7 @@ from saga.contract.ids import NO_WORKER, GatewayId, PoolId, StepId
 from saga.contract.messages import Grant, Message, StepChain, StepReady, WorkerLeaving, WorkflowDeclared
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.gateway.declaring import Deadlines
-from saga.gateway.events import GatewayEffect, GatewayEvent, Reject, Run, SendChain, Submitted
+from saga.gateway.events import EndPrefetch, GatewayEffect, GatewayEvent, Prefetch, Reject, Run, SendChain, Submitted
 from saga.gateway.fleet import Fleet, Pool
 from saga.gateway.making import Making, make_core
 from saga.gateway.sessions import Prompt
@@ -81,6 +81,7 @@ class Desk:
         self.gateway_id = gateway_id
         self.clock = clock or MonotonicClock()
         self.fleet = fleet or Fleet()
+        self.on_prefetch: Callable[[Prefetch | EndPrefetch], None] = lambda _: None  # who talks to engines
         self.deadlines = Deadlines()  # of workflows declared here or elsewhere
         making = Making(cell=cell, gateway_id=gateway_id)
         self.state = make_core(making)
@@ -247,6 +248,8 @@ class Desk:
                     self._wake_at(at_s, now_s)
                 case SendChain(step_id):
                     self._send_chain(step_id)
+                case Prefetch() | EndPrefetch():
+                    self.on_prefetch(effect)
                 case Log(event, facts):
                     log.info(event, **facts)
 

@@ -6,7 +6,7 @@ answer goes on after its engine died in `resume.py`.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -16,17 +16,15 @@ from saga.contract.ids import rid
 from saga.contract.messages import Grant
 from saga.gateway import http_metrics as metrics
 from saga.gateway import resume, sse
-from saga.gateway.answers import ANSWERS, finish_word
 from saga.gateway.api_errors import ApiError, from_engine, not_resumable, rejected, stopping
-from saga.gateway.engine_body import engine_body, with_usage
+from saga.gateway.dialects.dialect import Asked, Dialect
+from saga.gateway.engine_body import engine_body
 from saga.gateway.events import Completed, EngineDied, GaveUp, Progressed, Reject, Run, Sending
 from saga.gateway.http_client import ClientStream
 from saga.gateway.http_connection import EngineLostError, Reply
 from saga.gateway.http_desk import Desk, Ticket
 from saga.gateway.http_engine import Departure, EngineClient, LeaseLostError
-from saga.gateway.openai import PATHS, Asked
 from saga.gateway.relay import Relay
-from saga.gateway.tenants import Tenant
 from saga.gateway.transcript import Transcript
 from saga.runtime.log import get_logger
 
@@ -45,9 +43,12 @@ class Exchange:
         request: web.Request,
         desk: Desk,
         engines: EngineClient,
+        dialect: Dialect,
         asked: Asked,
-        tenant: Tenant,
+        cache_salt: str,
         *,
+        told: Mapping[str, str],
+        opening_events: int,
         read_s: float,
         keepalive_s: float,
         resume_bytes: int,
@@ -55,15 +56,17 @@ class Exchange:
     ) -> None:
         self._desk = desk
         self._engines = engines
+        self._dialect = dialect
         self._asked = asked
-        self._tenant = tenant
+        self._cache_salt = cache_salt
+        self._told = told  # of the identity, if the client asks
         self._read_s = read_s
         self._keepalive_s = keepalive_s
         self._body_left = body_left
         self._client = ClientStream(request)
-        self._sent = Transcript(resume_bytes)
+        self._sent = Transcript(resume_bytes, dialect, opening_events)
         self._sent_tokens = 0  # of text, before the present attempt
-        self._base = with_usage(asked.raw) if asked.stream else {}
+        self._base = dialect.always(asked)
         self._changes: dict[str, object] = self._base
         self._progress_at_s = 0.0
         self._left_s = 0.0  # present attempt written to its engine
@@ -144,10 +147,11 @@ class Exchange:
         request_id = rid(step_id, run.attempt)
         body = engine_body(
             self._asked.raw,
+            rid_field=self._dialect.rid_field,
             rid=request_id,
             session_tag=grant.session_tag,
             priority=grant.priority,
-            cache_salt=self._tenant.cache_salt,
+            cache_salt=self._cache_salt,
             changes=self._changes,
         )
 
@@ -161,7 +165,7 @@ class Exchange:
             async with asyncio.timeout(None) as scope:
                 ticket.cut = lambda: scope.reschedule(loop.time())
                 self._at_engine = (grant.engine_url, request_id)
-                reply = await self._engines.post(grant.engine_url, PATHS[self._asked.api], body, departure)
+                reply = await self._engines.post(grant.engine_url, self._dialect.path, body, departure)
                 try:
                     self._left(departure)
                     return await self._answered(ticket, reply, run)
@@ -194,18 +198,19 @@ class Exchange:
 
     def _whole(self, ticket: Ticket, data: bytes) -> web.Response:
         try:
-            answer = ANSWERS.decode(data)
+            lost = self._dialect.read_whole(data, self._sent)
         except msgspec.DecodeError as error:
             raise EngineLostError(f"its answer is no JSON: {error}") from error
-        if answer.finish_reason == "abort":
-            raise EngineLostError("it aborted the request")
-        self._sent.read_chunk(answer)
+        if lost:
+            raise EngineLostError(lost)
         self.first_token_s = time.monotonic() - self._left_s
         self._complete(ticket)
         return web.Response(body=data, headers={**self._headers(), "Content-Type": "application/json"})
 
     async def _relay(self, ticket: Ticket, reply: Reply, run: Run) -> web.StreamResponse:
-        relay = Relay(self._asked, self._sent, resumed=run.attempt > 0, sent_tokens=self._sent_tokens)
+        sent, dialect = self._sent, self._dialect
+        splice = dialect.splice(sent, rid(ticket.step.step_id, run.attempt)) if run.attempt > 0 and sent.id else None
+        relay = Relay(dialect, self._asked, sent, splice=splice, sent_tokens=self._sent_tokens)
 
         def forward(piece: bytes) -> None:
             data = relay.take(piece)
@@ -231,7 +236,7 @@ class Exchange:
         await reply.pump(forward, self._client.ready)
         if not relay.done:
             raise EngineLostError("its stream ended early")
-        self._sent.fold_end()
+        sent.fold_end()
         self._complete(ticket)
         return await self._client.end()
 
@@ -248,9 +253,9 @@ class Exchange:
         asked, sent = self._asked, self._sent
         self._at_engine = None
         sent.fold()
-        if asked.stream and resume.complete(asked, sent):
+        if asked.stream and resume.complete(self._dialect, asked, sent):
             output_tokens = sent.text_tokens
-            await self._client.write(resume.ending(asked, sent, "length", output_tokens), self._headers)
+            await self._client.write(self._dialect.ending(asked, sent, "length", output_tokens), self._headers)
             sent.finish_reason = sent.finish_reason or "length"
             self._complete(ticket)
             return await self._client.end()
@@ -259,7 +264,7 @@ class Exchange:
             raise not_resumable(fixed)
         (metrics.RESUMED if sent.begun else metrics.RETRIED).inc()
         self._sent_tokens = sent.text_tokens
-        self._changes = self._base | resume.changes(asked, sent)
+        self._changes = self._base | resume.changes(self._dialect, asked, sent)
         self._desk.tell(EngineDied(ticket.step.step_id, self._sent_tokens))
         return None
 
@@ -273,7 +278,7 @@ class Exchange:
             prompt_tokens=usage.prompt_tokens if usage else self._asked.prompt_tokens,
             output_tokens=usage.output_tokens if usage else sent.text_tokens,
             cached_tokens=usage.cached_tokens if usage else 0,
-            finish_reason=finish_word(sent.finish_reason),
+            finish_reason=sent.finish_reason or "other",
             tools=sent.tools,
             control_s=self.control_s,
             first_token_s=self.first_token_s,
@@ -293,19 +298,25 @@ class Exchange:
             "X-Saga-Worker": grant.worker_id,
             "X-Saga-Waited": grant.waited,
             "X-Saga-Control-Ms": f"{1000 * self.control_s:.3f}",
+            **self._told,
         }
 
     async def _failed(self, error: ApiError) -> web.StreamResponse:
         """The error as the API tells it: an answer, or the last event of a stream that has begun."""
         if not self._client.begun:
             raise error
-        await self._client.write(error.event() + sse.DONE)
+        await self._client.write(self._dialect.error_event(error))
         return await self._client.end()
 
     @property
     def outcome(self) -> str:
         """How it ended, if it did not raise."""
         return "completed" if self.done else "failed"
+
+    @property
+    def opening(self) -> str:
+        """What the answer began with, as its client will repeat it: some text, or the id of a call."""
+        return self._sent.opening or self._sent.call_id
 
     @property
     def events(self) -> int:

@@ -16,4 +16,7 @@ CHAIN_BYTES: Final = metrics.gauge("saga_gateway_chain_bytes", "Bytes of page ch
 CHUNKS: Final = metrics.counter("saga_gateway_chunks_total", "Pieces of streams relayed")
 EVENTS: Final = metrics.counter("saga_gateway_events_total", "Events of streams relayed")
 RESUMED: Final = metrics.counter("saga_gateway_resumed_total", "Streams continued after their engine died")
+PREFETCHES: Final = metrics.counter(
+    "saga_gateway_prefetches_total", "Requests without output, sent to load KV ahead of a session's return", ["outcome"]
+)
 RETRIED: Final = metrics.counter("saga_gateway_retried_total", "Requests started again after their engine died")

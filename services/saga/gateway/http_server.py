@@ -9,12 +9,14 @@ import msgspec
 from aiohttp import web
 
 from saga.gateway import http_metrics as metrics
-from saga.gateway import openai
-from saga.gateway.api_errors import ApiError
+from saga.gateway.api_errors import ApiError, headers_too_large
 from saga.gateway.config import GatewaySettings
+from saga.gateway.dialects.table import DIALECTS, of_path
 from saga.gateway.fleet import Pool
 from saga.gateway.http_client import ClientGoneError
 from saga.gateway.http_completions import Completions
+from saga.gateway.http_count import PATH as COUNT_PATH
+from saga.gateway.http_count import TokenCounts
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_workflows import PATH as WORKFLOWS_PATH
@@ -24,6 +26,7 @@ from saga.runtime.log import get_logger
 from saga.runtime.metrics import CONTENT_TYPE, render
 
 CLOSE_WITHIN_S: Final = 2.0
+MAX_HEADER_BYTES: Final = 32 * 1024  # of all headers of a request; aiohttp bounds each one
 log = get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -36,6 +39,7 @@ class HttpServer:
         self._desk = desk
         self._tenants = tenants
         self._completions = Completions(settings, desk, engines, tenants)
+        self._counts = TokenCounts(desk, engines, tenants, settings.body_limit_bytes)
         self._workflows = Workflows(desk, tenants)
         self._since = int(time.time())
         self._runner = web.AppRunner(
@@ -71,10 +75,9 @@ class HttpServer:
 
     def _app(self) -> web.Application:
         app = web.Application()
-        app.router.add_post(openai.PATHS["chat"], self._answering(partial(self._completions.serve, "chat")))
-        app.router.add_post(
-            openai.PATHS["completions"], self._answering(partial(self._completions.serve, "completions"))
-        )
+        for dialect in DIALECTS.values():
+            app.router.add_post(dialect.path, self._answering(partial(self._completions.serve, dialect)))
+        app.router.add_post(COUNT_PATH, self._answering(self._counts.serve))
         app.router.add_get("/v1/models", self._answering(self._models))
         app.router.add_post(WORKFLOWS_PATH, self._answering(self._workflows.declare))
         app.router.add_get(WORKFLOWS_PATH + "/{id:.+}", self._answering(self._workflows.show))
@@ -89,17 +92,16 @@ class HttpServer:
 
         async def answer(request: web.Request) -> web.StreamResponse:
             try:
+                _check_headers(request)
                 return await handle(request)
             except ApiError as error:
-                return web.Response(
-                    status=error.status, body=error.body(), headers=error.headers(), content_type="application/json"
-                )
+                return _error(request, error)
             except ClientGoneError:
                 raise ConnectionResetError from None  # aiohttp lets the connection go
             except Exception:
                 log.exception("request.broke", path=request.path)
                 broke = ApiError(500, "Internal error; the operator's log has the details.", code="internal_error")
-                return web.Response(status=500, body=broke.body(), content_type="application/json")
+                return _error(request, broke)
 
         return answer
 
@@ -122,7 +124,7 @@ class HttpServer:
         return web.Response(body=render(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _models(self, request: web.Request) -> web.Response:
-        self._tenants.of(request.headers.get("Authorization"))
+        self._tenants.of(request.headers.get("Authorization"), request.headers.get("x-api-key"))
         return _json({"object": "list", "data": [self._model(pool) for pool in self._desk.pools().values()]})
 
     def _model(self, pool: Pool) -> dict[str, object]:
@@ -143,8 +145,19 @@ class HttpServer:
         }
 
 
+def _check_headers(request: web.Request) -> None:
+    size = sum([len(name) + len(value) for name, value in request.raw_headers])
+    if size > MAX_HEADER_BYTES:
+        raise headers_too_large(size, MAX_HEADER_BYTES)
+
+
+def _error(request: web.Request, error: ApiError) -> web.Response:
+    body = of_path(request.path).error(error)
+    return web.Response(status=error.status, body=body, headers=error.headers(), content_type="application/json")
+
+
 async def _unknown_path(request: web.Request) -> web.Response:
-    known = {openai.PATHS["chat"]: "POST", openai.PATHS["completions"]: "POST", "/v1/models": "GET"}
+    known = {dialect.path: "POST" for dialect in DIALECTS.values()} | {COUNT_PATH: "POST", "/v1/models": "GET"}
     known |= {WORKFLOWS_PATH: "POST", WORKFLOWS_PATH + "/ID": "GET"}
     method = known.get(request.path)
     if method is not None:

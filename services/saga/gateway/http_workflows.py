@@ -13,7 +13,8 @@ from saga.contract.ids import RootId, TenantId, scoped
 from saga.contract.messages import GraphAnswer, GraphAsk, Message
 from saga.contract.workflow_messages import Follows, NextStep, Shape, WorkflowFacts
 from saga.gateway import declaring
-from saga.gateway.api_errors import ApiError, body_too_large, compressed_body, unreadable_body
+from saga.gateway.api_errors import ApiError
+from saga.gateway.http_body import read_body
 from saga.gateway.http_desk import Desk
 from saga.gateway.identity import WORKFLOW
 from saga.gateway.tenants import Tenants
@@ -83,8 +84,10 @@ class Workflows:
 
     async def declare(self, request: web.Request) -> web.StreamResponse:
         """POST: 201 when the graph service has taken it. Raises ApiError 400, 401, 413, 415, 422, 503."""
-        tenant = self._tenants.of(request.headers.get("Authorization"))
-        name, message = declaring.parse(await _body(request), tenant.id, f"wf-{os.urandom(8).hex()}")
+        tenant = self._tenants.of(request.headers.get("Authorization"), request.headers.get("x-api-key"))
+        name, message = declaring.parse(
+            await read_body(request, MAX_BODY_BYTES), tenant.id, f"wf-{os.urandom(8).hex()}"
+        )
         facts = await self._ask(self._subjects.workflow_declared(), message, message.root)
         if facts is None:
             raise _nobody()
@@ -92,7 +95,7 @@ class Workflows:
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """GET: 200. Raises ApiError 401, 404, 422, 503."""
-        tenant = self._tenants.of(request.headers.get("Authorization"))
+        tenant = self._tenants.of(request.headers.get("Authorization"), request.headers.get("x-api-key"))
         name = declaring.workflow_id(request.match_info["id"])
         root = RootId(scoped(tenant.id, name))
         ask = GraphAsk(what="show", name=root, tenant=tenant.id)
@@ -119,20 +122,6 @@ def _nobody() -> ApiError:
         code="graph_unavailable",
         retry_after_s=2.0,
     )
-
-
-async def _body(request: web.Request) -> bytes:
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise compressed_body()
-    parts = bytearray()
-    try:
-        while data := await request.content.readany():
-            parts += data
-            if len(parts) > MAX_BODY_BYTES:
-                raise body_too_large(MAX_BODY_BYTES)
-    except web.RequestPayloadError as error:
-        raise unreadable_body(str(error)) from None
-    return bytes(parts)
 
 
 def _view(name: str, facts: WorkflowFacts, tenant: TenantId) -> WorkflowView:

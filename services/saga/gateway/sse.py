@@ -1,7 +1,7 @@
 """Server-sent events, scanned as cheaply as the relay needs it. Pure.
 
-An event of these APIs is `data: {json}` and an empty line. Bytes pass through unparsed; only events that carry a marker
-are looked at. Inside a JSON string quotes are escaped, so a marker with quotes cannot be text of the model.
+An event of these APIs is `data: {json}` and an empty line, in some with a line `event: name` before it. Bytes pass
+through unparsed; a dialect looks only at events that carry a marker.
 """
 
 from typing import Final
@@ -9,6 +9,8 @@ from typing import Final
 DONE: Final = b"data: [DONE]\n\n"
 END: Final = b"\n\n"
 _PREFIX: Final = b"data:"
+_NAME: Final = b"event:"
+_LATER: Final = b"\ndata:"
 
 
 def split_whole(data: bytes) -> tuple[bytes, bytes]:
@@ -17,11 +19,6 @@ def split_whole(data: bytes) -> tuple[bytes, bytes]:
         return data, b""
     cut = data.rfind(END) + len(END)
     return (data[:cut], data[cut:]) if cut >= len(END) else (b"", data)
-
-
-def needs_care(events: bytes) -> bool:
-    """Whether any of these may be an abort, an error or usage alone: what not every client gets as it is."""
-    return b'"choices":[]' in events or b'"abort"' in events or b'"error"' in events or b'"choices": []' in events
 
 
 def each(events: bytes) -> list[bytes]:
@@ -33,14 +30,17 @@ def payload(event: bytes) -> bytes:
     """The JSON of one event; empty for comments and the end mark."""
     event = event.strip()
     if not event.startswith(_PREFIX):
-        return b""
+        at = event.find(_LATER) if event.startswith(_NAME) else -1
+        if at < 0:
+            return b""
+        event = event[at + 1 :]
     data = event[len(_PREFIX) :].strip()
     return b"" if data == b"[DONE]" else data
 
 
-def event_of(data: bytes) -> bytes:
+def event_of(data: bytes, name: str = "") -> bytes:
     """JSON as an event."""
-    return b"data: " + data + END
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data) if name else b"data: " + data + END
 
 
 def comment(text: str) -> bytes:

@@ -17,6 +17,7 @@ from saga.contract.messages import (
     LeasesRenewed,
     Message,
     NeedChain,
+    PrefetchAsked,
     Refused,
     ResendSteps,
     ReturnReason,
@@ -36,6 +37,7 @@ from saga.gateway.events import (
     GatewayEffect,
     GatewayEvent,
     GaveUp,
+    Prefetched,
     Progressed,
     Reject,
     Run,
@@ -43,6 +45,7 @@ from saga.gateway.events import (
     Sending,
     Submitted,
 )
+from saga.gateway.prefetches import Prefetches
 from saga.kernel.effects import Append, Effect, Publish, Received, Request, Tick, WakeAt
 from saga.kernel.steps import Move, StepLife, StepState
 
@@ -87,6 +90,7 @@ class GatewayState:
         self._beat_s = beat_s
         self._next_beat_s = 0.0
         self.leaders_heard: set[str] = set()
+        self.prefetches = Prefetches()
 
     # --- questions ---------------------------------------------------------------------------------------------
 
@@ -132,6 +136,9 @@ class GatewayState:
                 return self._engine_died(step_id, output_tokens, now_s)
             case GaveUp(step_id, output_tokens, failed):
                 return self._gave_up(step_id, output_tokens, failed=failed)
+            case Prefetched(session, request_id):
+                self.prefetches.over(session, request_id)
+                return []
             case Tick():
                 return self._tick(now_s)
 
@@ -139,7 +146,7 @@ class GatewayState:
 
     def _submitted(self, step: StepReady, now_s: float) -> Effects:
         record = self._steps[step.step_id] = _Step(step, now_s)
-        return self._ask(record, now_s)
+        return [*self.prefetches.back(step.session), *self._ask(record, now_s)]
 
     def _ask(self, record: _Step, now_s: float) -> Effects:
         """Ask admission (again). The next time comes later, so that an outage does not become a storm."""
@@ -247,6 +254,9 @@ class GatewayState:
                 return [SendChain(message.step_id, message.session)] if known else []
             case LeaderHello():
                 return self._leader(message, now_s)
+            case PrefetchAsked(session=session):
+                back = any(record.step.session == session for record in self._steps.values())
+                return [*self.prefetches.asked(message, back=back)]
             case ResendSteps() if message.fence >= self._fences[message.service]:
                 records = (self._steps.get(step_id) for step_id in message.step_ids)
                 return [effect for record in records if record for effect in self._tell_again(record, now_s)]

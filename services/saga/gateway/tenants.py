@@ -50,12 +50,14 @@ class Tenants:
         """Whether no key is asked for."""
         return self._keys is None
 
-    def of(self, authorization: str | None) -> Tenant:
-        """The tenant behind an Authorization header. Raises ApiError 401."""
+    def of(self, authorization: str | None, api_key: str | None = None) -> Tenant:
+        """The tenant behind an Authorization or, without one, an x-api-key header. Raises ApiError 401."""
         if self._keys is None:
             return self._default
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
+            key = api_key or ""
+        if not key.strip():
             raise unauthorized(given=False)
         given = key.strip().encode("utf-8", "replace")
         found: Tenant | None = None
@@ -65,6 +67,12 @@ class Tenants:
         if found is None:
             raise unauthorized(given=True)
         return found
+
+    def named(self, tenant_id: TenantId) -> Tenant | None:
+        """The tenant of that name; None when there is none."""
+        if self._keys is None:
+            return self._default
+        return next((tenant for _, tenant in self._keys if tenant.id == tenant_id), None)
 
     @classmethod
     def parse(cls, text: str, where: str) -> Self:

@@ -4,30 +4,57 @@ Reading each chunk as it passes would cost more than relaying it. So raw events 
 finish reason, usage and tool names in blocks, or when the stream ends or its engine dies.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
+from saga.contract.messages import FinishReason
 from saga.gateway import sse
-from saga.gateway.answers import ANSWERS, Answer, Choice, Usage
 from saga.kv.tokens import TOKEN_BYTES, encode_text
 
 _FOLD_BYTES: Final = 64 * 1024
 _LAST_EVENTS: Final = 4
+_OPENING_CHARS: Final = 64
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """What an engine counted."""
+
+    prompt_tokens: int  # cached ones included
+    output_tokens: int
+    cached_tokens: int
+
+
+class Reader(Protocol):
+    """An API's way to tell what happened; see `dialects/dialect.py`."""
+
+    tool_mark: bytes
+    first_events: int
+
+    def read(self, data: bytes, sent: "Transcript") -> None:
+        """Note what one event's JSON says. Raises msgspec.DecodeError."""
+        ...
 
 
 class Transcript:
     """The output of one step, over all its attempts."""
 
     __slots__ = (
+        "_first_events",
+        "_first_seen",
+        "_gap",
         "_limit_bytes",
         "_raw",
         "_raw_bytes",
+        "_reader",
         "_texts",
+        "call_id",
         "created",
         "events",
         "finish_reason",
         "id",
+        "opened",
+        "opening",
         "overflowed",
         "reasoned",
         "role_sent",
@@ -37,9 +64,13 @@ class Transcript:
         "usage",
     )
 
-    def __init__(self, limit_bytes: int) -> None:
-        """Keeps up to `limit_bytes` of text for a continuation."""
+    def __init__(self, limit_bytes: int, reader: Reader, first_events: int = 0) -> None:
+        """Keeps up to `limit_bytes` of text for a continuation. Of a finished stream `first_events` are read too."""
         self._limit_bytes = limit_bytes
+        self._reader = reader
+        self._first_events = max(first_events, reader.first_events)
+        self._first_seen = False
+        self._gap = False  # not all events were read
         self._raw: list[bytes] = []
         self._raw_bytes = 0
         self._texts: list[str] = []
@@ -48,10 +79,13 @@ class Transcript:
         self.id = ""
         self.created = 0
         self.role_sent = False
+        self.opened = False  # a part of the answer, though it may be empty
         self.reasoned = False
         self.tools_begun = False
+        self.call_id = ""  # of the first call of a tool
+        self.opening = ""  # of the text
         self.tools: tuple[str, ...] = ()
-        self.finish_reason: str | None = None
+        self.finish_reason: FinishReason | None = None
         self.usage: Usage | None = None
         self.overflowed = False
 
@@ -65,6 +99,7 @@ class Transcript:
 
     def fold(self) -> None:
         """Read all that has piled up."""
+        self._first_seen = self._first_seen or bool(self._raw)
         for event in sse.each(self._take()):
             self._read(event)
 
@@ -72,7 +107,13 @@ class Transcript:
         """Read only what a finished stream is asked for: its last events, and all of them if it called tools."""
         raw = self._take()
         events = sse.each(raw)
-        for event in events if b'"tool_calls"' in raw else events[-_LAST_EVENTS:]:
+        first = 0 if self._first_seen else self._first_events
+        if self._reader.tool_mark not in raw and len(events) > first + _LAST_EVENTS:
+            for event in events[:first]:
+                self._read(event)
+            self._gap = True
+            events = events[-_LAST_EVENTS:]
+        for event in events:
             self._read(event)
 
     @property
@@ -88,7 +129,7 @@ class Transcript:
     @property
     def begun(self) -> bool:
         """Whether anything but the role was sent. Fold first."""
-        return bool(self._texts or self.reasoned or self.tools_begun or self.overflowed)
+        return bool(self._texts or self.opened or self.reasoned or self.tools_begun or self.overflowed)
 
     def unreadable_because(self) -> str:
         """Why what was sent cannot be given to another engine to go on from; empty: it can. Fold first."""
@@ -109,31 +150,14 @@ class Transcript:
         if not data:
             return
         try:
-            chunk = ANSWERS.decode(data)
+            self._reader.read(data, self)
         except msgspec.DecodeError:
             return  # relayed as it came; whatever it is, it is no text we could continue
-        self.read_chunk(chunk)
 
-    def read_chunk(self, chunk: Answer) -> None:
-        """Take one chunk into account."""
-        if not self.id:
-            self.id, self.created = chunk.id, chunk.created
-        if chunk.usage is not None:
-            self.usage = chunk.usage
-        self.tools += chunk.tools()
-        for choice in chunk.choices:
-            self._choice(choice)
-
-    def _choice(self, choice: Choice) -> None:
-        self.finish_reason = choice.finish_reason or self.finish_reason
-        text = choice.text
-        if choice.delta is not None:
-            self.role_sent |= choice.delta.role is not None
-            self.reasoned |= bool(choice.delta.reasoning_content)
-            self.tools_begun |= bool(choice.delta.tool_calls)
-            text = choice.delta.content
-        if not text:
-            return
+    def say(self, text: str) -> None:
+        """Text for the user."""
+        if len(self.opening) < _OPENING_CHARS and not self._gap:
+            self.opening += text
         self.text_bytes += len(text)
         if self.text_bytes > self._limit_bytes:
             self.overflowed = True

@@ -19,12 +19,15 @@ Effects = list[Effect]
 class Presence:
     """Which workers may be given steps, and how fresh what is known of them is."""
 
-    def __init__(self, board: Board, dispatch: Dispatcher, subjects: Subjects, holder_id: str, now_s: float) -> None:
+    def __init__(
+        self, board: Board, dispatch: Dispatcher, subjects: Subjects, holder_id: str, now_s: float, silent_s: float
+    ) -> None:
         self._board = board
         self._dispatch = dispatch
         self._subjects = subjects
         self._holder_id = holder_id
         self._born_s = now_s
+        self._silent_s = silent_s
         self._resyncs_s: dict[WorkerId, float] = {}
 
     def heartbeat(self, beat: Heartbeat, now_s: float) -> Effects:
@@ -80,7 +83,7 @@ class Presence:
         """Notice silence, lost homes and snapshots that did not come; fill slots that nobody announced."""
         effects: Effects = []
         for worker_id, worker in self._board.workers.items():
-            if worker.healthy and now_s - worker.seen_s > WORKER_SILENT_S:
+            if worker.healthy and now_s - worker.seen_s > self._silent_s:
                 worker.healthy = False
                 effects.append(Log("placement.worker_silent", {"worker": worker_id}))
             if not worker.usable(now_s):

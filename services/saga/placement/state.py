@@ -37,7 +37,7 @@ from saga.kernel.steps import Move, StepLife, StepState
 from saga.placement.board import Board
 from saga.placement.dispatch import GRANT_TTL_S, LEASE_TTL_S, Dispatcher
 from saga.placement.policy import PlacementPolicy
-from saga.placement.presence import Presence
+from saga.placement.presence import WORKER_SILENT_S, Presence
 from saga.placement.records import Lease, Step
 from saga.placement.stealing import StealPolicy
 
@@ -62,14 +62,17 @@ class PlacementState:
         lookahead: int = 1,
         supersede: bool = True,
         now_s: float = 0.0,
+        worker_silent_s: float = WORKER_SILENT_S,
+        idle_tick_s: float = IDLE_TICK_S,
     ) -> None:
         self.board = Board()
         self.leading = False
         self._subjects = subjects
         self._dispatch = Dispatcher(self.board, subjects, policy, stealing, lookahead=lookahead, supersede=supersede)
         self._tick_s = min(TICK_S, stealing.every_s) if stealing is not None else TICK_S
+        self._idle_tick_s = max(self._tick_s, idle_tick_s)
         self._highest_fence = 0
-        self._presence = Presence(self.board, self._dispatch, subjects, holder_id, now_s)
+        self._presence = Presence(self.board, self._dispatch, subjects, holder_id, now_s, worker_silent_s)
 
     @property
     def superseded_pages(self) -> int:
@@ -383,7 +386,7 @@ class PlacementState:
         effects += self._presence.tick(now_s)
         effects += self._dispatch.steal(now_s)
         busy = self.board.steps or self.board.leases
-        return [*effects, WakeAt(now_s + (self._tick_s if busy else max(self._tick_s, IDLE_TICK_S)))]
+        return [*effects, WakeAt(now_s + (self._tick_s if busy else self._idle_tick_s))]
 
 
 def _is_resync(effect: Effect) -> bool:

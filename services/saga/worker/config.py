@@ -20,6 +20,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     id: str = ""  # empty: from the engine's host and port; part of subjects, so letters, digits, - and _ only
     journal: Path | None = None  # file of open session tags; none: in the user's state directory, by id
     retention: str = "saga"  # for the gap after a step: saga, values (with the plugin), tags, walru, ttl, paper, lru
+    prefetch: str = "saga"  # of what was let go to the engine's host KV tier, before its session returns; or off
     tag_ttl_s: float = 60.0  # with `tags`: engine-seconds that a tag stays open when no forecast comes
     tag_cap_s: float = 300.0  # with `tags`: engine-seconds that it stays open at most
     lease_ttl_s: float = 6.0  # of a lease of which only a renewal was heard

@@ -25,6 +25,8 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     speed: float = 1.0
     shrink: int = 1
     cost: CostModel = CostModel()
+    host_kv_tokens: int = 0  # 0: no host KV tier
+    load_s_per_token: float = 0.0  # from there; 0: unknown
 
 
 class Restored(msgspec.Struct, frozen=True):

@@ -46,6 +46,7 @@ class _Simulated(msgspec.Struct):
     speed: float = 1.0
     shrink: int = 1
     cost: CostModel = CostModel()
+    load_s_per_token: float = 0.0
     started_at: float = 0.0
 
 
@@ -60,6 +61,9 @@ class _ServerInfo(msgspec.Struct):
     enable_session_radix_cache: bool = False
     radix_eviction_policy: str = ""
     radix_eviction_policy_config: msgspec.Raw = msgspec.Raw(b"null")  # each policy's own
+    enable_hierarchical_cache: bool = False
+    hicache_ratio: float | None = None  # host tier over device, in tokens, while no size is given
+    hicache_size: float | None = None  # GB
     kv_events: _KvEventsBlock | None = None
     saga_engine: _Simulated | None = None  # not in SGLang
 
@@ -126,6 +130,8 @@ class SglangHttp:
             speed=simulated.speed,
             shrink=simulated.shrink,
             cost=simulated.cost,
+            host_kv_tokens=_host_kv_tokens(info),
+            load_s_per_token=simulated.load_s_per_token,
         )
         host = block.endpoint_host
         if host in {"", "*", "0.0.0.0", "::"}:  # noqa: S104 - where it listens, not we
@@ -200,6 +206,15 @@ def _retention_file(info: _ServerInfo) -> str:
         return msgspec.json.decode(info.radix_eviction_policy_config, type=_PolicyConfig).file
     except msgspec.MsgspecError:
         return ""
+
+
+def _host_kv_tokens(info: _ServerInfo) -> int:
+    """Of the host KV tier. One whose size is given in bytes is taken as the least that SGLang starts with: all of the
+    device's tokens."""
+    if not info.enable_hierarchical_cache or info.max_total_num_tokens is None:
+        return 0
+    ratio = 1.0 if info.hicache_size or not info.hicache_ratio else info.hicache_ratio
+    return int(info.max_total_num_tokens * ratio)
 
 
 def _fit(url: str, info: _ServerInfo) -> _KvEventsBlock:

@@ -8,6 +8,7 @@ import msgspec
 from saga.contract.ids import WorkerId
 from saga.contract.subjects import Subjects
 from saga.worker.events import WorkerEvent
+from saga.worker.prefetch import prefetch_named
 from saga.worker.retention import policy_named
 from saga.worker.state import WorkerState
 
@@ -26,6 +27,7 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
     lease_ttl_s: float
     resync_jitter_s: float
     seed: str  # of that jitter
+    prefetch: str = "off"  # policy
 
 
 def make_core(making: Making) -> WorkerState:
@@ -38,4 +40,5 @@ def make_core(making: Making) -> WorkerState:
         Random(making.seed),
         lease_ttl_s=making.lease_ttl_s,
         resync_jitter_s=making.resync_jitter_s,
+        prefetch=prefetch_named(making.prefetch),
     )

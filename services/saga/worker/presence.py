@@ -45,6 +45,8 @@ class Presence:
             speed=facts.speed,
             shrink=facts.shrink,
             cost=facts.cost,
+            host_kv_tokens=facts.host_kv_tokens,
+            load_s_per_token=facts.load_s_per_token,
         )
         return self.hello
 

@@ -152,6 +152,7 @@ class Agent:
             worker_id=self._worker_id,
             engine_url=config.engine_url,
             retention=config.retention,
+            prefetch=config.prefetch,
             tag_ttl_s=config.tag_ttl_s,
             tag_cap_s=config.tag_cap_s,
             lease_ttl_s=config.lease_ttl_s,

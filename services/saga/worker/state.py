@@ -28,6 +28,7 @@ from saga.contract.messages import (
 )
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Reconnected, Tick, WakeAt
+from saga.worker.ahead import Ahead
 from saga.worker.events import (
     AbortRequest,
     Attached,
@@ -49,6 +50,7 @@ from saga.worker.events import (
 from saga.worker.journal import encode_record
 from saga.worker.keeping import EngineRoom, Keeping
 from saga.worker.leases import Lease, LeaseTable
+from saga.worker.prefetch import PrefetchPolicy
 from saga.worker.presence import HEARTBEAT_S, NEVER_S, Presence
 from saga.worker.residency import ResidencyFeed
 from saga.worker.retention import RetentionPolicy
@@ -72,8 +74,10 @@ class WorkerState:
         lease_ttl_s: float,
         resync_jitter_s: float = 0.2,
         heartbeat_s: float = HEARTBEAT_S,
+        prefetch: PrefetchPolicy | None = None,
     ) -> None:
-        """`lease_ttl_s`: of a lease whose LeaseTaken was lost; `rng`: for the jitter of snapshots alone."""
+        """`lease_ttl_s`: of a lease whose LeaseTaken was lost; `rng`: for the jitter of snapshots alone; `prefetch`: of
+        what was let go to a host tier, None: never."""
         self._worker_id = worker_id
         self._subjects = subjects
         self._retention = retention
@@ -84,6 +88,7 @@ class WorkerState:
         self.leases = LeaseTable(lease_ttl_s)
         self.tags = TagTable()
         self.keeping = Keeping(retention, self.tags)
+        self.ahead = Ahead(prefetch)
         self.feed = ResidencyFeed(worker_id, rng, resync_jitter_s)
         self._on_message: dict[type[Message], Callable[[Any, float], Effects]] = {
             LeaseTaken: self._lease_taken,
@@ -114,6 +119,7 @@ class WorkerState:
         self.leases.check()
         self.tags.check()
         self.keeping.check()
+        self.ahead.check()
         for lease_id in self.tags.leases_out():
             if not self.leases.out(lease_id):
                 raise AssertionError(f"a tag waits for lease {lease_id}, which is not out")
@@ -185,6 +191,7 @@ class WorkerState:
             self.tags.free(lease, now_s)
         self.tags.clear()
         self.keeping.clear()
+        self.ahead.clear()
         return [*self._announce(leaving), Log("worker.engine_gone", {"epoch": leaving.epoch})]
 
     def _events_lost(self, now_s: float) -> Effects:
@@ -242,8 +249,7 @@ class WorkerState:
         return []
 
     def _step_finished(self, message: StepFinished, now_s: float) -> Effects:
-        lease, context_tokens = self.leases.end(message.lease_id), message.prompt_tokens + message.output_tokens
-        return self._ended(lease, now_s, finished=True, final=message.final, context_tokens=context_tokens)
+        return self._ended(self.leases.end(message.lease_id), now_s, message)
 
     def _step_cancelled(self, message: StepCancelled, now_s: float) -> Effects:
         return self._ended(self.leases.end(message.lease_id), now_s) if message.lease_id else []
@@ -251,6 +257,8 @@ class WorkerState:
     def _sessions_released(self, message: SessionsReleased, _now_s: float) -> Effects:
         if message.reason in self._retention.outlives:
             return []
+        for session in message.sessions:
+            self.ahead.back(session)
         return [effect for session in message.sessions for effect in self._closings(self.tags.release(session))]
 
     def _foretold(self, message: Forecast, now_s: float) -> Effects:
@@ -263,25 +271,21 @@ class WorkerState:
 
     # Inside
 
-    def _ended(
-        self,
-        lease: Lease | None,
-        now_s: float,
-        *,
-        finished: bool = False,
-        final: bool = False,
-        context_tokens: int = 0,
-    ) -> Effects:
+    def _ended(self, lease: Lease | None, now_s: float, ended: StepFinished | None = None) -> Effects:
+        """`ended`: how its step finished; None: it did not, or nobody said."""
         if lease is None:
             return []
-        entry, close = self.tags.free(lease, now_s, finished=finished, final=final)
+        finished = ended is not None
+        entry, close = self.tags.free(lease, now_s, finished=finished, final=ended is not None and ended.final)
         if entry is None:
             return self._closings(close)
-        entry.context_tokens = context_tokens
+        entry.ended = ended
+        entry.context_tokens = 0 if ended is None else ended.prompt_tokens + ended.output_tokens
         return [*self.keeping.ended(entry, self._room(), now_s), *self._closings(close)]
 
     def _taken(self, lease: Lease, prompt_tokens: int = 0) -> Effects:
         close = self.tags.take(lease)
+        self.ahead.back(lease.session)
         self.keeping.began(lease, prompt_tokens)
         return self._closings(close)
 
@@ -325,7 +329,13 @@ class WorkerState:
             if self.keeping.next_s() <= now_s or self.keeping.over(hello.kv_tokens):
                 effects += self.keeping.review(self._room(), now_s)
             if self.tags.not_before_s() <= now_s:
-                effects += self._closings(self.tags.expire(now_s))
+                expired = self.tags.expire(now_s)
+                for entry in filter(None, map(self.tags.idle, expired)):
+                    self.ahead.let_go(entry, hello, now_s)
+                effects += self._closings(expired)
+            if self.ahead.next_s() <= now_s:
+                for ask in self.ahead.asks(hello, self.keeping.tokens, now_s):
+                    effects.append(Publish(self._subjects.gateway(ask.gateway_id), ask))
             if self.feed.next_s() <= now_s:
                 deltas, parts = self.feed.due(now_s)
                 effects += self._deltas(deltas)
@@ -343,7 +353,7 @@ class WorkerState:
         if here:
             if self.tags.not_before_s() < set_s:
                 wake_s = min(wake_s, self.tags.next_s())
-            wake_s = min(wake_s, self.feed.next_s(), self.presence.next_s(), self.keeping.next_s())
+            wake_s = min(wake_s, self.feed.next_s(), self.presence.next_s(), self.keeping.next_s(), self.ahead.next_s())
         if wake_s < set_s:
             self._wake_s = wake_s
             effects.append(WakeAt(wake_s))

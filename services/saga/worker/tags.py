@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from saga.contract.ids import LeaseId, SessionId, SessionTag
-from saga.contract.messages import Forecast
+from saga.contract.messages import Forecast, StepFinished
 from saga.worker.deadlines import Deadlines
 from saga.worker.leases import Lease
 
@@ -68,7 +68,18 @@ class TagRecord(msgspec.Struct, frozen=True, gc=False):
 class OpenTag:
     """One tag. Read-only for others than the table."""
 
-    __slots__ = ("context_tokens", "ended_s", "ended_step", "final", "forecast", "leases", "session", "state", "tag")
+    __slots__ = (
+        "context_tokens",
+        "ended",
+        "ended_s",
+        "ended_step",
+        "final",
+        "forecast",
+        "leases",
+        "session",
+        "state",
+        "tag",
+    )
 
     def __init__(self, tag: SessionTag, session: SessionId) -> None:
         self.tag = tag
@@ -78,6 +89,7 @@ class OpenTag:
         self.ended_step = ""  # the last step that ended under it
         self.ended_s = 0.0
         self.context_tokens = 0  # of that step, answer included; the agent's core fills it in
+        self.ended: StepFinished | None = None  # how it ended; the same; None: it was aborted, or nobody said
         self.final = False
         self.forecast: Forecast | None = None  # may come before the step's end does
 
@@ -213,6 +225,11 @@ class TagTable:
     def leases_out(self) -> list[LeaseId]:
         """Leases that keep a tag from being closed."""
         return [lease_id for entry in self._tags.values() for lease_id in entry.leases]
+
+    def idle(self, tag: SessionTag) -> OpenTag | None:
+        """The tag, if no step of it runs."""
+        entry = self._tags.get(tag)
+        return entry if entry is not None and not entry.leases else None
 
     @property
     def changed(self) -> bool:

@@ -4,6 +4,7 @@
                      <--Accepted|Refused--                                   |
     gateway: LeaseTaken, StepStarted, StepProgress, StepFinished  ----------> admission, placement, worker, graph
     graph: Forecast  >  admission, worker        worker: Heartbeat, ResidencyDelta  >  placement, admission, gateway
+    worker: PrefetchAsked  >  gateway
     gateway: WorkflowDeclared  >  graph          command line, gateway: GraphAsk  >  graph: GraphAnswer
 
 Messages only grow: a new field has a default, a tag is never used again. Durations are seconds on the sender's
@@ -65,6 +66,7 @@ from saga.contract.worker_messages import (
     Heartbeat,
     PagesRemoved,
     PagesStored,
+    PrefetchAsked,
     ResidencyChange,
     ResidencyDelta,
     ResyncReply,
@@ -102,6 +104,7 @@ __all__ = [
     "NeedChain",
     "PagesRemoved",
     "PagesStored",
+    "PrefetchAsked",
     "RefusalReason",
     "Refused",
     "ReleaseReason",
@@ -161,6 +164,7 @@ AnyMessage: TypeAlias = (
     | ResidencyDelta
     | ResyncRequest
     | ResyncReply
+    | PrefetchAsked
     | WorkflowDeclared
     | GraphAsk
     | GraphReset

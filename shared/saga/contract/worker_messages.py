@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from saga.contract.ids import PoolId, WorkerId
+from saga.contract.ids import GatewayId, PoolId, SessionId, StepId, TenantId, WorkerId
 from saga.contract.vocabulary import CostModel, Message
 
 
@@ -23,6 +23,8 @@ class WorkerHello(Message, frozen=True, kw_only=True, gc=False):
     speed: float = 1.0  # engine-seconds per real second; above 1 only for a simulated engine
     shrink: int = 1  # by which a simulated engine's lengths and rates were divided
     cost: CostModel = CostModel()
+    host_kv_tokens: int = 0  # of its host KV tier, which has a copy of all that the engine cached; 0: there is none
+    load_s_per_token: float = 0.0  # engine-seconds to load KV back from there; 0: unknown
 
 
 class Heartbeat(Message, frozen=True, kw_only=True, gc=False):
@@ -44,6 +46,19 @@ class WorkerLeaving(Message, frozen=True, kw_only=True, gc=False):
     worker_id: WorkerId
     epoch: int
     engine_died: bool
+
+
+class PrefetchAsked(Message, frozen=True, kw_only=True, gc=False):
+    """To the gateway that has the session's prompt: have its KV loaded, by a request without output, unless the session
+    is back. A guess: nothing comes of one that is lost."""
+
+    worker_id: WorkerId
+    engine_url: str
+    gateway_id: GatewayId
+    tenant: TenantId
+    session: SessionId
+    step_id: StepId  # the session's last step
+    prompt_tokens: int  # of that step, as the engine counted
 
 
 class PagesStored(msgspec.Struct, frozen=True, tag="s", gc=False):

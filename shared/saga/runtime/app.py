@@ -7,9 +7,11 @@ with 1, a StartError ends it with 2 and one line on stderr, a `serve` that retur
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, NoReturn, TypeVar
 
@@ -22,6 +24,7 @@ from saga.runtime.errors import StartError
 
 SUPERVISED = "SAGA_SUPERVISED"
 ORPHAN_GRACE_S = 10.0  # a child whose supervisor has vanished ends itself after this
+TURNS_WITHIN_S = 2.0  # an event loop that takes longer is stuck: /healthz says so
 EXIT_DIED = 1
 EXIT_START = 2
 EXIT_FORCED = 128 + signal.SIGTERM
@@ -49,7 +52,8 @@ class App:
 
     async def connect(self) -> Bus:
         """Connects to the cell's NATS and attaches the bus. Raises StartError within 3 s."""
-        bus = await NatsBus.connect(self.shared.nats_url, name=self.name, cell=self.shared.cell)
+        shared = self.shared
+        bus = await NatsBus.connect(shared.nats_url, name=self.name, cell=shared.cell, replicas=shared.nats_replicas)
         self.attach(bus)
         return bus
 
@@ -149,14 +153,23 @@ def _metrics_of(app: App) -> Iterator[None]:
         yield
         return
     try:
-        server = metrics.serve_metrics(app.shared.metrics_port)
+        turns = functools.partial(_turns, asyncio.get_running_loop())
+        server = metrics.serve_metrics(app.shared.metrics_port, app.shared.metrics_host, turns)
     except OSError as error:
-        raise StartError(f"SAGA_METRICS_PORT={app.shared.metrics_port}: {error.strerror}") from error
+        where = f"SAGA_METRICS_HOST={app.shared.metrics_host}, SAGA_METRICS_PORT={app.shared.metrics_port}"
+        raise StartError(f"{where}: {error.strerror}") from error
     log.get_logger().info("metrics.serving", port=server.port)
     try:
         yield
     finally:
         server.close()
+
+
+def _turns(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the event loop does what it is given, asked from another thread."""
+    done = threading.Event()
+    loop.call_soon_threadsafe(done.set)
+    return done.wait(TURNS_WITHIN_S)
 
 
 @contextlib.contextmanager

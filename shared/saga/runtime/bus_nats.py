@@ -57,9 +57,10 @@ T = TypeVar("T")
 class NatsBus:
     """As saga.runtime.bus.Bus. Made by `connect`."""
 
-    def __init__(self, url: str, cell: str) -> None:
+    def __init__(self, url: str, cell: str, replicas: int = 1) -> None:
         self.url = url
         self.cell = cell
+        self._replicas = replicas
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._client = Client()
         self._stream = stream_name(cell)
@@ -71,9 +72,12 @@ class NatsBus:
         self._closing = False
 
     @classmethod
-    async def connect(cls, url: str, *, name: str = "saga", cell: str = "main") -> Self:
-        """Connects and makes sure the step stream exists. Raises StartError within 3 s if that fails."""
-        bus = cls(url, cell)
+    async def connect(cls, url: str, *, name: str = "saga", cell: str = "main", replicas: int = 1) -> Self:
+        """Connects and makes sure the step stream exists. Raises StartError within 3 s if that fails.
+
+        `url`: of all nodes, comma-separated, where NATS is a cluster; `replicas`: of what it keeps for us.
+        """
+        bus = cls(url, cell, replicas)
         deadline_s = asyncio.get_running_loop().time() + START_WITHIN_S
         try:
             await bus._dial(name)
@@ -177,7 +181,9 @@ class NatsBus:
     async def kv(self, bucket: str) -> KeyValue:
         """As Bus."""
         if bucket not in self._buckets:
-            self._buckets[bucket] = await NatsKeyValue.open(self._client, self.cell, bucket, self.failed)
+            self._buckets[bucket] = await NatsKeyValue.open(
+                self._client, self.cell, bucket, self.failed, self._replicas
+            )
         return self._buckets[bucket]
 
     def on_reconnect(self, callback: Reconnected) -> None:
@@ -215,7 +221,7 @@ class NatsBus:
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 await self._client.connect(
-                    self.url,
+                    [node.strip() for node in self.url.split(",")],
                     name=name,
                     error_cb=self._on_error,
                     disconnected_cb=self._on_disconnected,
@@ -262,6 +268,7 @@ class NatsBus:
             max_age=STEPS_MAX_AGE_S,
             max_bytes=STEPS_MAX_BYTES,
             duplicate_window=STEPS_DUPLICATE_WINDOW_S,
+            num_replicas=self._replicas,
         )
         try:
             await jetstream.add_stream(config)

@@ -25,11 +25,13 @@ SettingsT = TypeVar("SettingsT", bound=msgspec.Struct)
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
     """What every service is told."""
 
-    nats_url: str = DEFAULT_NATS_URL  # the cell's NATS, with JetStream
+    nats_url: str = DEFAULT_NATS_URL  # the cell's NATS, with JetStream; of several nodes: all, comma-separated
+    nats_replicas: typing.Annotated[int, msgspec.Meta(ge=1, le=5)] = 1  # of what JetStream keeps
     cell: str = "main"  # part of every subject
     log: typing.Literal["", "json", "pretty"] = ""  # empty: pretty on a terminal, else JSON
     log_level: typing.Literal["debug", "info", "warning", "error"] = "info"
-    metrics_port: int = -1  # Prometheus text on 127.0.0.1; 0: any free port; negative: none
+    metrics_port: int = -1  # Prometheus text; 0: any free port; negative: none
+    metrics_host: str = "127.0.0.1"  # where that listens
     record: Path | None = None  # folder for what the core is told and answers; none: nothing is recorded
 
 

@@ -43,8 +43,11 @@ T = TypeVar("T")
 class NatsKeyValue:
     """As saga.runtime.bus.KeyValue. Made by `open`."""
 
-    def __init__(self, client: Client, cell: str, bucket: str, failed: "asyncio.Future[None]") -> None:
+    def __init__(
+        self, client: Client, cell: str, bucket: str, failed: "asyncio.Future[None]", replicas: int = 1
+    ) -> None:
         self._client = client
+        self._replicas = replicas
         self._cell = cell
         self._name = bucket
         self._failed = failed
@@ -52,9 +55,11 @@ class NatsKeyValue:
         self._bucket: NatsBucket
 
     @classmethod
-    async def open(cls, client: Client, cell: str, bucket: str, failed: "asyncio.Future[None]") -> Self:
+    async def open(
+        cls, client: Client, cell: str, bucket: str, failed: "asyncio.Future[None]", replicas: int = 1
+    ) -> Self:
         """Opens the bucket, creating it if need be. Raises BusUnavailable."""
-        opened = cls(client, cell, bucket, failed)
+        opened = cls(client, cell, bucket, failed, replicas)
         await opened._create()
         return opened
 
@@ -135,6 +140,7 @@ class NatsKeyValue:
             bucket=self._name,
             history=1,
             storage=api.StorageType.FILE,
+            replicas=self._replicas,
             republish=api.RePublish(src=f"$KV.{self._name}.>", dest=f"{self._changes}.>"),
         )
         try:

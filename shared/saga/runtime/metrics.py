@@ -4,11 +4,15 @@ Asking twice for a name gives the same metric, so that several buses or cores in
 Names begin with `saga_` and end with their unit. Label values must come from small closed sets.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics import MetricWrapperBase
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -64,11 +68,23 @@ def render() -> bytes:
 
 
 class MetricsServer:
-    """Serves `render()` over HTTP from a thread of its own, for services that have no HTTP."""
+    """Serves `render()` over HTTP from a thread of its own, for services that have no HTTP; and /healthz, which is 200
+    while `alive()`."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1", alive: Callable[[], bool] | None = None) -> None:
         """Listens at once; port 0 takes any free one. OSError if the port is taken."""
-        self._server, self._thread = prometheus_client.start_http_server(port, addr=host, registry=REGISTRY)
+        page: WSGIApplication = prometheus_client.make_wsgi_app(REGISTRY)
+
+        def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+            if environ["PATH_INFO"] != "/healthz":
+                return page(environ, start)
+            well = alive is None or alive()
+            start("200 OK" if well else "503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [b"ok\n" if well else b"stuck\n"]
+
+        self._server = make_server(host, port, answer, ThreadingWSGIServer, _Silent)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
         self.port = int(self._server.server_port)
 
     def close(self) -> None:
@@ -78,9 +94,14 @@ class MetricsServer:
         self._thread.join()
 
 
-def serve_metrics(port: int, host: str = "127.0.0.1") -> MetricsServer:
+class _Silent(WSGIRequestHandler):
+    def log_message(self, *_args: object) -> None:
+        """Nobody wants a line for each scrape."""
+
+
+def serve_metrics(port: int, host: str = "127.0.0.1", alive: Callable[[], bool] | None = None) -> MetricsServer:
     """Starts a MetricsServer; close() it at the end."""
-    return MetricsServer(port, host)
+    return MetricsServer(port, host, alive)
 
 
 def _known(name: str, kind: type[MetricT]) -> MetricT | None:

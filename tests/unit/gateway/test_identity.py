@@ -1,18 +1,22 @@
 """Who a request belongs to."""
 
+import msgspec
 import pytest
+from multidict import CIMultiDict
 
 from saga.contract.ids import MAX_ID_CHARS, TenantId
 from saga.gateway.api_errors import ApiError
-from saga.gateway.identity import RunningKeys, identify
+from saga.gateway.identity import Identities
+from saga.gateway.recognisers import Evidence
+from saga.gateway.running_keys import RunningKeys
 
 TENANT = TenantId("t")
 
 
-def who(headers=None, session_id="", prompt_cache_key=""):
-    return identify(
-        headers or {}, tenant=TENANT, session_id=session_id, prompt_cache_key=prompt_cache_key, fresh="fresh"
-    )
+def who(headers=None, **body):
+    raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}
+    evidence = Evidence(CIMultiDict(headers or {}), raw)
+    return Identities().identify(evidence, tenant=TENANT, prints=lambda: None, fresh="fresh")
 
 
 @pytest.mark.parametrize(
@@ -67,6 +71,18 @@ def test_the_longest_ids_stay_unique():
 def test_control_characters_are_refused():
     with pytest.raises(ApiError):
         who(session_id="a\nb")
+
+
+def test_ids_that_are_no_strings_are_refused_where_only_strings_are_meant():
+    with pytest.raises(ApiError) as raised:
+        who(session_id=5)
+    assert (raised.value.param, raised.value.code) == ("session_id", "invalid_type")
+    assert not who(metadata={"session_id": 5}).lasting
+
+
+@pytest.mark.parametrize("name", ["default", "NULL", "0", "00000000-0000-0000-0000-000000000000"])
+def test_what_programs_send_for_none_is_none(name):
+    assert not who(session_id=name).lasting
 
 
 def test_running_keys():

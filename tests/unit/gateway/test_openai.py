@@ -6,20 +6,22 @@ import msgspec
 import pytest
 
 from saga.gateway.api_errors import ApiError
-from saga.gateway.engine_body import CONTROL_FIELDS, engine_body, with_usage
-from saga.gateway.openai import parse
+from saga.gateway.dialects.dialect import understood
+from saga.gateway.dialects.table import DIALECTS
+from saga.gateway.engine_body import CONTROL_FIELDS, engine_body
 from saga.kv.tokens import encode_text, render_chat
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+CHAT_API, COMPLETIONS_API = DIALECTS["chat"], DIALECTS["completions"]
 CHAT = {"model": "m", "messages": MESSAGES}
 
 
 def chat(**more):
-    return parse("chat", json.dumps(CHAT | more).encode())
+    return understood(CHAT_API, json.dumps(CHAT | more).encode())
 
 
 def completion(**more):
-    return parse("completions", json.dumps({"model": "m", "prompt": "abc"} | more).encode())
+    return understood(COMPLETIONS_API, json.dumps({"model": "m", "prompt": "abc"} | more).encode())
 
 
 def test_prompts_are_tokenized_as_the_engine_does():
@@ -74,7 +76,15 @@ def test_the_engine_gets_the_rest_as_it_came():
     given = dict.fromkeys(CONTROL_FIELDS, 1) | {"temperature": 0.1234567890123, "unknown": {"a": [1, None]}}
     asked = chat(**{name: value for name, value in given.items() if name not in ("session_id", "prompt_cache_key")})
     body = json.loads(
-        engine_body(asked.raw, rid="r-00", session_tag="", priority=3, cache_salt="", changes={"model": None, "x": 1})
+        engine_body(
+            asked.raw,
+            rid_field="rid",
+            rid="r-00",
+            session_tag="",
+            priority=3,
+            cache_salt="",
+            changes={"model": None, "x": 1},
+        )
     )
     assert body == {
         "messages": MESSAGES,
@@ -85,14 +95,16 @@ def test_the_engine_gets_the_rest_as_it_came():
         "x": 1,
     }
     tagged = json.loads(
-        engine_body(asked.raw, rid="r-00", session_tag="tag", priority=0, cache_salt="salt", changes={})
+        engine_body(
+            asked.raw, rid_field="rid", rid="r-00", session_tag="tag", priority=0, cache_salt="salt", changes={}
+        )
     )
     assert (tagged["session_id"], tagged["cache_salt"]) == ("tag", "salt")
 
 
 @pytest.mark.parametrize("options", [None, {"include_usage": False}, {"continuous_usage_stats": True}])
 def test_usage_is_always_asked_for(options):
-    changed = msgspec.json.encode(with_usage(chat(stream=True, stream_options=options).raw))
+    changed = msgspec.json.encode(CHAT_API.always(chat(stream=True, stream_options=options)))
     expected = {"continuous_usage_stats": True} if options and "continuous_usage_stats" in options else {}
     assert json.loads(changed) == {"stream_options": expected | {"include_usage": True}}
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from saga.gateway import resume, sse
 from saga.gateway.api_errors import ApiError
-from saga.gateway.openai import parse
-from saga.gateway.screening import screened
+from saga.gateway.dialects.completion_stream import ChunkSplice
+from saga.gateway.dialects.dialect import understood
+from saga.gateway.dialects.table import DIALECTS
 from saga.gateway.transcript import Transcript
 from saga.kv.tokens import decode_ids, encode_text
 
@@ -25,19 +26,21 @@ def said(text, **more):
 
 
 ROLE = event({"delta": {"role": "assistant", "content": ""}})
+CHAT_API, COMPLETIONS_API = DIALECTS["chat"], DIALECTS["completions"]
+screened = CHAT_API.screened
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 
 
 def chat(**more):
-    return parse("chat", json.dumps(CHAT | more).encode())
+    return understood(CHAT_API, json.dumps(CHAT | more).encode())
 
 
 def completion(**more):
-    return parse("completions", json.dumps({"model": "m", "prompt": "abc", "stream": True} | more).encode())
+    return understood(COMPLETIONS_API, json.dumps({"model": "m", "prompt": "abc", "stream": True} | more).encode())
 
 
 def transcript(*events, limit_bytes=1000):
-    sent = Transcript(limit_bytes)
+    sent = Transcript(limit_bytes, CHAT_API)
     for one in events:
         sent.add(one)
     sent.fold()
@@ -59,10 +62,10 @@ def test_cut_anywhere_only_whole_events_pass(events, data):
 
 
 def test_text_of_the_model_is_never_a_marker():
-    assert not sse.needs_care(said('"choices":[] "abort" "error"'))
-    assert sse.needs_care(event(usage={}))
-    assert sse.needs_care(event({"text": "", "finish_reason": "abort"}))
-    assert sse.needs_care(b'data: {"error":{"message":"x"}}\n\n')
+    assert not CHAT_API.needs_care(said('"choices":[] "abort" "error"'))
+    assert CHAT_API.needs_care(event(usage={}))
+    assert CHAT_API.needs_care(event({"text": "", "finish_reason": "abort"}))
+    assert CHAT_API.needs_care(b'data: {"error":{"message":"x"}}\n\n')
 
 
 def test_a_transcript_knows_what_was_said():
@@ -74,7 +77,7 @@ def test_a_transcript_knows_what_was_said():
 
 
 def test_long_streams_are_folded_on_the_way():
-    sent = Transcript(10_000_000)
+    sent = Transcript(10_000_000, CHAT_API)
     for _ in range(3000):
         sent.add(said("abc"))
     assert sent.text_bytes > 0
@@ -83,18 +86,28 @@ def test_long_streams_are_folded_on_the_way():
 
 
 def test_the_end_of_a_stream_is_read_alone():
-    sent = Transcript(1000)
+    sent = Transcript(1000, CHAT_API)
     for one in [ROLE, *[said("a")] * 20, event({"delta": {}, "finish_reason": "length"}), sse.DONE]:
         sent.add(one)
     sent.fold_end()
     assert sent.finish_reason == "length"
-    tools = Transcript(1000)
+    tools = Transcript(1000, CHAT_API)
     call = {"delta": {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": ""}}]}}
     more = {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}}
     for one in [ROLE, event(call), *[event(more)] * 9, event({"delta": {}, "finish_reason": "tool_calls"}), sse.DONE]:
         tools.add(one)
     tools.fold_end()
     assert (tools.tools, tools.finish_reason) == (("f",), "tool_calls")
+
+
+@pytest.mark.parametrize("first_events", [0, 8])
+def test_the_opening_is_what_came_first_or_nothing(first_events):
+    sent = Transcript(1000, CHAT_API, first_events)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    for one in [ROLE, *map(said, letters), event({"delta": {}, "finish_reason": "length"}), sse.DONE]:
+        sent.add(one)
+    sent.fold_end()
+    assert sent.opening == ("abcdefg" if first_events else "")
 
 
 def test_what_cannot_be_given_to_another_engine():
@@ -109,22 +122,22 @@ def test_what_cannot_be_given_to_another_engine():
 
 def test_prompts_of_token_ids_go_on_as_token_ids():
     asked = completion(prompt=[5, 6, 7], max_tokens=10)
-    changed = resume.changes(asked, transcript(event({"text": "ab"})))
+    changed = resume.changes(COMPLETIONS_API, asked, transcript(event({"text": "ab"})))
     assert changed["prompt"] == [5, 6, 7, *decode_ids(encode_text("ab"))]
     assert changed["max_tokens"] == 8
 
 
 def test_an_answer_that_is_complete():
     ended = event({"delta": {}, "finish_reason": "stop"})
-    assert resume.complete(chat(), transcript(said("a"), ended))
-    assert not resume.complete(chat(n=2), transcript(said("a"), ended))
-    assert resume.complete(chat(max_tokens=2), transcript(said("ab")))
-    assert not resume.complete(chat(max_tokens=3), transcript(said("ab")))
-    assert not resume.complete(chat(), transcript(said("ab")))
+    assert resume.complete(CHAT_API, chat(), transcript(said("a"), ended))
+    assert not resume.complete(CHAT_API, chat(n=2), transcript(said("a"), ended))
+    assert resume.complete(CHAT_API, chat(max_tokens=2), transcript(said("ab")))
+    assert not resume.complete(CHAT_API, chat(max_tokens=3), transcript(said("ab")))
+    assert not resume.complete(CHAT_API, chat(), transcript(said("ab")))
 
 
 def test_a_spliced_stream_has_one_id_one_time_and_one_role():
-    splice = resume.Splice(transcript(ROLE, said("a")))
+    splice = ChunkSplice(transcript(ROLE, said("a")))
     first = splice.apply(event({"delta": {"role": "assistant", "content": ""}}, rid="r-01", created=9))
     assert first == b""
     assert splice.apply(said("b", rid="r-01", created=9)) == said("b")
@@ -132,7 +145,7 @@ def test_a_spliced_stream_has_one_id_one_time_and_one_role():
 
 
 def test_a_role_with_text_is_kept():
-    splice = resume.Splice(transcript(ROLE))
+    splice = ChunkSplice(transcript(ROLE))
     both = {"delta": {"role": "assistant", "content": "x"}}
     assert splice.apply(event(both, rid="r-01")) == event(both)
 
@@ -148,17 +161,17 @@ def usage(prompt_tokens, output_tokens, cached_tokens=0):
 
 def test_usage_is_stripped_unless_asked_for():
     events = said("a") + event(usage=usage(3, 1)) + sse.DONE
-    sent = Transcript(100)
+    sent = Transcript(100, CHAT_API)
     assert screened(events, chat(), sent, 0) == (said("a") + sse.DONE, "")
     assert sent.usage is not None
     assert sent.usage.prompt_tokens == 3
     wants = chat(stream_options={"include_usage": True})
-    assert screened(events, wants, Transcript(100), 0) == (events, "")
+    assert screened(events, wants, Transcript(100, CHAT_API), 0) == (events, "")
 
 
 def test_usage_of_a_continued_answer_is_that_of_the_whole():
     wants = chat(stream_options={"include_usage": True})
-    sent = Transcript(100)
+    sent = Transcript(100, CHAT_API)
     prompt_tokens = wants.prompt_tokens
     kept, lost = screened(event(usage=usage(prompt_tokens + 5, 2, prompt_tokens + 4)), wants, sent, 5)
     assert not lost
@@ -169,18 +182,21 @@ def test_usage_of_a_continued_answer_is_that_of_the_whole():
 
 def test_an_abort_or_a_server_error_loses_the_engine_and_keeps_what_came_before():
     aborted = said("a") + event({"delta": {}, "finish_reason": "abort"}) + sse.DONE
-    assert screened(aborted, chat(), Transcript(100), 0) == (said("a"), "it aborted the request")
+    assert screened(aborted, chat(), Transcript(100, CHAT_API), 0) == (said("a"), "it aborted the request")
     broke = said("a") + b'data: {"error":{"message":"out of memory","code":500}}\n\n'
-    assert screened(broke, chat(), Transcript(100), 0) == (said("a"), "out of memory")
+    assert screened(broke, chat(), Transcript(100, CHAT_API), 0) == (said("a"), "out of memory")
     with pytest.raises(ApiError, match="bad regex"):
-        screened(b'data: {"error":{"message":"bad regex","code":400}}\n\n', chat(), Transcript(100), 0)
+        screened(b'data: {"error":{"message":"bad regex","code":400}}\n\n', chat(), Transcript(100, CHAT_API), 0)
 
 
 def test_an_owed_end():
     asked = completion(stream_options={"include_usage": True}, max_tokens=1)
     sent = transcript(event({"text": "a"}))
-    events = sse.each(resume.ending(asked, sent, "length", 1))
+    events = sse.each(COMPLETIONS_API.ending(asked, sent, "length", 1))
     assert json.loads(sse.payload(events[0]))["choices"][0]["finish_reason"] == "length"
     assert json.loads(sse.payload(events[1]))["usage"]["total_tokens"] == 4
     assert events[2] == sse.DONE
-    assert resume.ending(completion(), transcript(event({"text": "", "finish_reason": "stop"})), "stop", 1) == sse.DONE
+    assert (
+        COMPLETIONS_API.ending(completion(), transcript(event({"text": "", "finish_reason": "stop"})), "stop", 1)
+        == sse.DONE
+    )

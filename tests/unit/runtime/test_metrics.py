@@ -1,5 +1,6 @@
 """One registry per process."""
 
+import urllib.error
 import urllib.request
 
 import pytest
@@ -30,3 +31,16 @@ def test_a_service_without_http_can_serve_its_metrics():
 
     assert b"saga_test_level 7.0" in text
     assert b'saga_test_wait_seconds_bucket{le="0.004"} 1.0' in text
+
+
+def test_health_is_what_the_process_says_of_itself():
+    well = True
+    server = metrics.serve_metrics(0, alive=lambda: well)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz") as answer:
+            assert answer.status == 200
+        well = False
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz")
+    finally:
+        server.close()

@@ -18,7 +18,7 @@ from saga.placement.state import PlacementState
 from saga.sim.runner import Simulation
 from saga.sim.spec import RunSpec
 from saga.sim.systems.registry import TAG_CAP_S, TAG_DEFAULT_S
-from saga.sim.world import CELL, GATEWAY, HEARTBEAT_S, LEASE_TTL_S
+from saga.sim.world import CAREFREE, CELL, GATEWAY, LEASE_TTL_S
 from saga.worker.retention import Saga as SagaRetention
 from saga.worker.state import WorkerState
 
@@ -46,7 +46,7 @@ def fresh(name: str) -> Any:
                 retention,
                 Random(f"{SEED}/{name}"),
                 lease_ttl_s=LEASE_TTL_S,
-                heartbeat_s=HEARTBEAT_S,
+                heartbeat_s=CAREFREE.heartbeat_s,
             )
 
 

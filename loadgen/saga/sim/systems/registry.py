@@ -26,6 +26,7 @@ from saga.sim.systems.paper import AgentFairShare, ThetaAffinity
 from saga.sim.systems.pausing import PauseResume
 from saga.sim.systems.retention import FixedTtl, StepsToRun
 from saga.sim.systems.routers import LeastLoaded, PrefixAware, RoundRobin
+from saga.worker.prefetch import NearReturn, PrefetchPolicy
 from saga.worker.retention import POLICIES as RETENTION
 from saga.worker.retention import Lru, RetentionPolicy, policy_named
 
@@ -72,6 +73,7 @@ class System(Struct):
     stealing: Callable[[int], StealPolicy | None] = _no_stealing  # of the run's seed
     engine: EngineSettings = EngineSettings()
     forecasts: Callable[[], ForecastPolicy | None] = SagaForecast  # None: there is no graph service
+    prefetch: Callable[[], PrefetchPolicy | None] = _nothing  # with a host tier
     supersede: bool = False  # fresh session tags once old ones pin dead KV
     shared_kv: bool = False  # every worker reaches the KV of all: only the bound can
 
@@ -151,7 +153,7 @@ def _paper(name: str, value: float | None, users_at_one: int) -> System:
 
 def _saga(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
-    return System(name, CheapestStart, OldestThatFit, retention=_named("saga"), supersede=True)
+    return System(name, CheapestStart, OldestThatFit, retention=_named("saga"), prefetch=NearReturn, supersede=True)
 
 
 def _saga_without(**changed: Any) -> Maker:  # noqa: ANN401 - fields of System
@@ -189,6 +191,7 @@ _MAKERS: dict[str, Maker] = {
     },
     "saga-no-graph": _saga_without(forecasts=_nothing),
     "saga-no-forecasts": _saga_without(forecasts=Defaults),
+    "saga-no-prefetch": _saga_without(prefetch=_nothing),
     "saga-no-supersession": _saga_without(supersede=False),
     "saga-no-start-price": _saga_without(placement=_own_queues),
     "kv-bound": _bound,

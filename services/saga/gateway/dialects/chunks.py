@@ -1,10 +1,10 @@
-"""What we read of an engine's answer: chunks of a stream and whole answers, in SGLang's OpenAI shape. Pure."""
+"""Chunks and whole answers of /v1/chat/completions and /v1/completions: what is read of them. Pure."""
 
 from typing import Final
 
 import msgspec
 
-from saga.contract.messages import FinishReason
+from saga.gateway import transcript
 
 
 class FunctionCall(msgspec.Struct):
@@ -16,6 +16,7 @@ class FunctionCall(msgspec.Struct):
 class ToolCall(msgspec.Struct):
     """One tool call, or a piece of one."""
 
+    id: str | None = None
     function: FunctionCall | None = None
 
 
@@ -50,15 +51,10 @@ class Usage(msgspec.Struct):
     completion_tokens: int | None = 0
     prompt_tokens_details: CachedDetails | None = None
 
-    @property
-    def output_tokens(self) -> int:
-        """Generated tokens."""
-        return self.completion_tokens or 0
-
-    @property
-    def cached_tokens(self) -> int:
-        """Prompt tokens that the engine had already."""
-        return (self.prompt_tokens_details.cached_tokens or 0) if self.prompt_tokens_details else 0
+    def plain(self) -> transcript.Usage:
+        """As the gateway counts it."""
+        cached_tokens = (self.prompt_tokens_details.cached_tokens or 0) if self.prompt_tokens_details else 0
+        return transcript.Usage(self.prompt_tokens, self.completion_tokens or 0, cached_tokens)
 
 
 class Answer(msgspec.Struct):
@@ -88,15 +84,3 @@ class Answer(msgspec.Struct):
 
 
 ANSWERS: Final = msgspec.json.Decoder(Answer)
-_WORDS: Final[dict[str, FinishReason]] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "abort": "abort",
-    "error": "error",
-}
-
-
-def finish_word(reason: str | None) -> FinishReason:
-    """An engine's finish reason as a word of the contract."""
-    return _WORDS.get(reason or "", "other")
