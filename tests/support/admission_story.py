@@ -80,7 +80,7 @@ class Story:
     def admitted(self, message) -> list[StepId]:
         return [m.step.step_id for m in self.hear(message) if isinstance(m, StepAdmitted)]
 
-    def take(self, number: int, root: str = "", worker: str = "w0") -> None:
+    def take(self, number: int, root: str = "", worker: str = "w0", session: str = "") -> None:
         self.hear(
             LeaseTaken(
                 step_id=step_id(number),
@@ -90,7 +90,7 @@ class Story:
                 gateway_id=GatewayId("g0"),
                 tenant=TenantId("t"),
                 root=RootId(root or f"root-{number}"),
-                session=SessionId(root or f"root-{number}"),
+                session=SessionId(session or root or f"root-{number}"),
                 session_tag="",
                 lease_ttl_s=5.0,
             )

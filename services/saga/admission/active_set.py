@@ -1,6 +1,9 @@
 """The active set at work: who joins, who is paused at a step boundary, whose KV is released. Called by `state.py`."""
 
-from saga.admission.policy import ActiveSetPolicy
+from collections.abc import Iterable
+
+from saga.admission.needs import held_s
+from saga.admission.policy import ActiveSetPolicy, HoldsClaims
 from saga.admission.records import Session, Workflow
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
@@ -21,11 +24,13 @@ class ActiveSet:
         self._book = book
         self._policy = policy
         self._subjects = subjects
+        self.held_s = policy.held_s if isinstance(policy, HoldsClaims) else held_s  # how long claims last, by forecast
 
     def choose(self, pool_id: PoolId, now_s: float, only: Workflow | None = None) -> Effects:
         """Revise the pool's active set. `only`: the one workflow that has a new step."""
         pool = self._roster.pool(pool_id)
         revision = self._policy.revise(pool, now_s)
+        pool.seats.changed.clear()
         effects: Effects = []
         for root in revision.leaves:
             effects += self._pause(self._roster.workflows[root])
@@ -34,7 +39,8 @@ class ActiveSet:
             effects += self.activate(only)
         for root in revision.joins:
             workflow = self._roster.workflows[root]
-            workflow.bound = revision.bound.get(root, workflow.bound)
+            if root in revision.bound:
+                effects += self._bind(workflow, revision.bound[root])
             effects += self.activate(workflow)
         return effects
 
@@ -55,20 +61,34 @@ class ActiveSet:
         self._roster.pause(workflow)
         return self.let_go(workflow, "paused")
 
+    def _bind(self, workflow: Workflow, worker_id: WorkerId) -> Effects:
+        """Its steps go there from now on. What it has left elsewhere is of no use any more: placement is told that its
+        sessions are free, their old homes that they have moved."""
+        workflow.bound = worker_id
+        if self._policy.unbinds:
+            return []  # they were when it left
+        elsewhere = [s for s in workflow.sessions.values() if s.home not in (NO_WORKER, worker_id)]
+        effects = self._released(elsewhere, "unbound") + self._released(elsewhere, "moved")
+        for session in elsewhere:
+            session.home = NO_WORKER
+        return effects
+
     def let_go(self, workflow: Workflow, reason: ReleaseReason) -> Effects:
         """It is out of the set for now; where the policy unbinds such workflows, it has no home any more either."""
         if not self._policy.unbinds:
             return self.release(workflow, reason)
         effects = self.release(workflow, "unbound")
-        workflow.bound = NO_WORKER
         for session in workflow.sessions.values():
             session.home = NO_WORKER
         return effects
 
     def release(self, workflow: Workflow, reason: ReleaseReason) -> Effects:
         """Tell the homes of its sessions that their KV may go."""
+        return self._released(workflow.sessions.values(), reason)
+
+    def _released(self, released: Iterable[Session], reason: ReleaseReason) -> Effects:
         by_home: dict[WorkerId, list[Session]] = {}
-        for session in workflow.sessions.values():
+        for session in released:
             if session.home:
                 by_home.setdefault(session.home, []).append(session)
         return [

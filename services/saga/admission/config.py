@@ -15,7 +15,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     nats_url: str = DEFAULT_NATS_URL
     cell: str = "main"
     id: str = ""  # unique in the cell; empty: random
-    policy: str = "saga"  # of the active set, see saga.admission.policy
+    policy: str = "saga"  # of the active set, see saga.admission.policies
     order: str = "fair"  # of steps, see saga.admission.order
     max_waiting_steps: int = 10_000  # more are refused with 429
     max_wait_s: float = 600.0  # that a step may wait for its workflow's turn

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from saga.admission.order import ORDERS
-from saga.admission.policy import POLICIES
+from saga.admission.policies import POLICIES
 from saga.admission.state import AdmissionState, Loaded
 from saga.contract.ids import TenantId
 from saga.contract.subjects import Subjects

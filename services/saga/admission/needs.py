@@ -6,12 +6,31 @@ two a set is shows in the sum over its members at several horizons, not in a res
 
 from operator import add, sub
 
-from saga.contract.messages import Forecast, WorkerHello
+from saga.contract.ids import NO_WORKER, RootId, SessionId, StepId
+from saga.contract.messages import GAP_SHARES, UNKNOWN_GAPS_S, UNKNOWN_RETURNS, Forecast, WorkerHello
 
 HORIZONS = (0, 4, 8, 16, 32, 64)  # steps ahead
 Tokens = tuple[int, ...]  # one per horizon
 NO_GROWTH: Tokens = (0,) * len(HORIZONS)
 LONGEST_HELD_S = 60.0  # a gap in which KV is held for a session; one that is mostly longer is not worth it
+_P50_S, _P90_S, _P95_S, _P99_S = (UNKNOWN_GAPS_S[GAP_SHARES.index(share)] for share in (0.5, 0.9, 0.95, 0.99))
+UNFORETOLD = Forecast(
+    root=RootId(""),
+    session=SessionId(""),
+    step_id=StepId(""),
+    worker_id=NO_WORKER,
+    returns=UNKNOWN_RETURNS,
+    gap_p50_s=_P50_S,
+    gap_p90_s=_P90_S,
+    gap_p95_s=_P95_S,
+    gap_p99_s=_P99_S,
+    new_tokens=0.0,
+    remaining_steps=UNKNOWN_RETURNS / (1.0 - UNKNOWN_RETURNS),
+    remaining_engine_s=0.0,
+    samples=0,
+    gap_quantiles_s=UNKNOWN_GAPS_S,
+)
+"""What is expected of a gap until the graph says better, or when there is none."""
 CLEARLY = 4.0  # times as quick as prefill: below this a host tier is no room to count on
 
 

@@ -1,20 +1,19 @@
 """Which workflows are active. A policy ranks them, sees who is in and who waits, and says who joins and who leaves.
 
 Asked at each step boundary, so it must be quick while nothing changes: what a pool can say at once is in `Claims`.
-To add one: a class with `rank` and `revise`, a line in POLICIES, a test that reads like a sentence.
+To add one: a class with `rank` and `revise`, a line in `policies.py`, a test that reads like a sentence.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from saga.admission.needs import NO_GROWTH, Tokens, minus, plus
 from saga.admission.records import Workflow
-from saga.contract.ids import RootId, WorkerId
-from saga.contract.messages import WorkerHello
-
-Ranked = tuple[float, RootId]
+from saga.admission.seats import Ranked, Seats
+from saga.contract.ids import PoolId, RootId, WorkerId
+from saga.contract.messages import Forecast, WorkerHello
 
 
 class Claimant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -29,7 +28,12 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Claims(Protocol):
     """The claimants of a pool, in the order of the policy's rank. What it says costs nothing but `ranked`."""
 
+    pool_id: PoolId
     workers: dict[WorkerId, WorkerHello]  # those that serve
+    largest_room_tokens: int  # KV that one of them keeps
+    seats: Seats  # the active claimants by worker
+    spent_s: float  # by its engines on steps that have ended, so far; modelled
+    lost_s: float  # of that, on prefilling what sessions had there and had a claim to
     workflows: dict[RootId, Workflow]  # of all pools
     inside: list[Ranked]  # active claimants, in order
     outside: list[Ranked]  # the others, in order
@@ -51,7 +55,7 @@ class Revision(msgspec.Struct, frozen=True, gc=False):
 
     joins: tuple[RootId, ...] = ()
     leaves: tuple[RootId, ...] = ()
-    bound: Mapping[RootId, WorkerId] = {}  # where the steps of one that joins go; not named: placement's choice
+    bound: Mapping[RootId, WorkerId] = {}  # where the steps of one that joins go; not named: where placement likes
 
 
 NO_CHANGE = Revision()
@@ -74,6 +78,15 @@ class ActiveSetPolicy(Protocol):
         ...
 
 
+@runtime_checkable
+class HoldsClaims(Protocol):
+    """Of a policy that says how long sessions keep their claim; `needs.held_s` says it for the others."""
+
+    def held_s(self, forecast: Forecast) -> float:
+        """How long into its gap."""
+        ...
+
+
 class Everybody:
     """The baseline: whoever comes may run. Under pressure they evict each other's KV."""
 
@@ -88,11 +101,12 @@ class Everybody:
 
 
 class OldestThatFit:
-    """The default: oldest first until the KV is spoken for, so that those who run keep their cache and finish.
+    """One budget for a pool: oldest first until its KV is spoken for, so that those who run keep their cache.
 
     A workflow joins if what the set is forecast to need together fits at every horizon; once in, it stays while what
-    they need now fits. The two bounds differ because a pause costs a prefill of the whole context at the return. Stops
-    at the first that may not join instead of skipping it: a large workflow waits, but is not overtaken.
+    they need now fits. The two bounds differ because a pause costs a prefill of the whole context at the return. They
+    stay below the whole because workers fill unevenly. Stops at the first that may not join instead of skipping it: a
+    large workflow waits, but is not overtaken.
     """
 
     unbinds = False
@@ -178,6 +192,3 @@ class OldestThatFit:
             if not open_to_join and not claimant.active_after:
                 break
         return chosen
-
-
-POLICIES: dict[str, type[ActiveSetPolicy]] = {"saga": OldestThatFit, "open": Everybody}

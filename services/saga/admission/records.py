@@ -1,5 +1,7 @@
 """What admission remembers of a workflow, its sessions and its steps. Plain data with a few questions."""
 
+from collections.abc import Container
+
 import msgspec
 
 from saga.admission.needs import NO_GROWTH, Tokens, plus
@@ -84,6 +86,20 @@ class Workflow:
         """Whether a step is past waiting, so that the workflow cannot be paused now."""
         return any(step.life.state is not StepState.WAITING for step in self.steps.values())
 
+    def kv_home(self, workers: Container[WorkerId]) -> WorkerId:
+        """Of these workers, the one that holds most of its KV, or did; NO_WORKER: none of it."""
+        homes: dict[WorkerId, int] = {}
+        for session in self.sessions.values():
+            if session.home in workers:
+                homes[session.home] = homes.get(session.home, 0) + session.context_tokens
+        if len(homes) < 2:
+            return next(iter(homes), NO_WORKER)
+        for step in self.steps.values():
+            home = self.sessions[step.step.session].home
+            if home in homes:
+                homes[home] += step.claim_tokens
+        return min(homes, key=lambda worker_id: (-homes[worker_id], worker_id))
+
     def dormant(self, now_s: float) -> bool:
         """No step, and every session's gap is longer than nine in ten."""
         return not self.steps and all(s.dormant_at_s <= now_s for s in self.sessions.values())
@@ -115,6 +131,7 @@ class Step:
 
     __slots__ = (
         "charged_s",
+        "held",
         "life",
         "named_s",
         "output_tokens",
@@ -134,6 +151,7 @@ class Step:
         self.virtual_start_s = 0.0  # in its tenant's fair queue, whatever the tag says
         self.charged_s = 0.0  # to its tenant so far, modelled engine-seconds
         self.output_tokens = 0
+        self.held = False  # its session came back while it had a claim to its KV
         self.wait_cause: WaitCause = "none"
 
     @property

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from heapq import merge
 
 from saga.admission.needs import NO_GROWTH, Tokens, minus, plus, room_tokens
-from saga.admission.policy import Claimant, Ranked
+from saga.admission.policy import Claimant
 from saga.admission.records import Session, Workflow
-from saga.contract.ids import PoolId, RootId, WorkerId
+from saga.admission.seats import Ranked, Seats
+from saga.contract.ids import NO_WORKER, PoolId, RootId, WorkerId
 from saga.contract.messages import CostModel, WorkerHello
 from saga.kernel.steps import StepState
 
@@ -25,22 +26,29 @@ class Pool:
         "inside",
         "kv_tokens",
         "largest_kv_tokens",
+        "largest_room_tokens",
+        "lost_s",
         "mean_output_tokens",
         "needs",
         "newcomer_engine_s",
         "newcomer_tokens",
         "outside",
+        "pool_id",
         "rank",
+        "seats",
+        "spent_s",
         "together_tokens",
         "workers",
         "workflows",
     )
 
-    def __init__(self, workflows: dict[RootId, Workflow]) -> None:
+    def __init__(self, pool_id: PoolId, workflows: dict[RootId, Workflow]) -> None:
+        self.pool_id = pool_id
         self.workflows = workflows  # of all pools
         self.workers: dict[WorkerId, WorkerHello] = {}  # those that serve
         self.kv_tokens = 0  # KV that those keep, in the larger of their tiers
         self.largest_kv_tokens = 0  # on the device of one of them
+        self.largest_room_tokens = 0  # in the larger tier of one of them
         self.context_tokens = 0  # the longest context that one of them takes
         self.cost = CostModel()
         self.mean_output_tokens = 256.0  # of its steps; a moving mean
@@ -53,6 +61,9 @@ class Pool:
         self.newcomer_tokens: tuple[float, ...] = ()  # needs of a workflow after its first step; a moving mean
         self.newcomer_engine_s = 0.0  # forecast work of a workflow after its first step; a moving mean
         self.active: set[RootId] = set()
+        self.seats = Seats()
+        self.spent_s = 0.0  # by its engines on steps that have ended, so far; modelled
+        self.lost_s = 0.0  # of that, on prefilling what sessions had there and had a claim to
 
     def serves(self, hello: WorkerHello) -> bool:
         """A worker serves. Whether this changes what the pool can do."""
@@ -62,16 +73,35 @@ class Pool:
         if known is not None and _capacity(known) == _capacity(hello):
             return False
         self._count()
+        self.seats.changed[hello.worker_id] = None
+        if known is None:
+            self._reseat(NO_WORKER)
         return True
 
     def gone(self, worker_id: WorkerId) -> bool:
-        """A worker serves no more. Whether it did."""
+        """A worker serves no more, and nobody is bound to it. Whether it did."""
         known = self.workers.pop(worker_id, None)
+        if known is None:
+            return False
         self._count()
-        return known is not None
+        for _, root in self.seats.at(worker_id).members:
+            self.workflows[root].bound = NO_WORKER
+        self._reseat(worker_id)
+        return True
+
+    def seat(self, workflow: Workflow) -> None:
+        """Let an active claimant sit where it is bound to, or else where most of its KV is."""
+        bound = workflow.bound in self.workers
+        worker_id = workflow.bound if bound else workflow.kv_home(self.workers)
+        self.seats.put(workflow.root, worker_id, self.rank[workflow.root], self.needs[workflow.root])
+
+    def _reseat(self, worker_id: WorkerId) -> None:
+        for _, root in tuple(self.seats.at(worker_id).members):
+            self.seat(self.workflows[root])
 
     def _count(self) -> None:
-        self.kv_tokens = sum(map(room_tokens, self.workers.values()))
+        rooms = [room_tokens(hello) for hello in self.workers.values()]
+        self.kv_tokens, self.largest_room_tokens = sum(rooms), max(rooms, default=0)
         self.largest_kv_tokens = max((hello.kv_tokens for hello in self.workers.values()), default=0)
         self.context_tokens = max((hello.context_tokens for hello in self.workers.values()), default=0)
 
@@ -109,7 +139,7 @@ class Roster:
         """The pool's books, made when there are none."""
         pool = self.pools.get(pool_id)
         if pool is None:
-            pool = self.pools[pool_id] = Pool(self.workflows)
+            pool = self.pools[pool_id] = Pool(pool_id, self.workflows)
         return pool
 
     def claim(self, workflow: Workflow, now_s: float) -> None:
@@ -139,6 +169,7 @@ class Roster:
         pool.together_tokens = plus(pool.together_tokens, needs)
         if root in pool.active:
             pool.active_tokens = plus(pool.active_tokens, needs)
+            pool.seat(workflow)
 
     def rank(self, workflow: Workflow) -> None:
         """What is known of the workflow has changed: so may its place among the claimants."""
@@ -148,10 +179,13 @@ class Roster:
             return
         rank = self._rank(workflow)
         if rank != known:
-            ranked = pool.inside if root in pool.active else pool.outside
+            active = root in pool.active
+            ranked = pool.inside if active else pool.outside
             del ranked[bisect_left(ranked, (known, root))]
             insort(ranked, (rank, root))
             pool.rank[root] = rank
+            if active:
+                pool.seat(workflow)
 
     def activate(self, workflow: Workflow) -> None:
         """The workflow, a claimant, is in the set."""
@@ -164,6 +198,16 @@ class Roster:
         del pool.outside[bisect_left(pool.outside, place)]
         insort(pool.inside, place)
         pool.active_tokens = plus(pool.active_tokens, pool.needs[root])
+        pool.seat(workflow)
+
+    def moved(self, workflow: Workflow) -> None:
+        """Its KV is elsewhere now: one that is bound is so to where most of it is."""
+        pool = self.pool(workflow.pool)
+        if workflow.root not in pool.active:
+            return
+        if workflow.bound:
+            workflow.bound = workflow.kv_home(pool.workers) or workflow.bound
+        pool.seat(workflow)
 
     def pause(self, workflow: Workflow) -> None:
         """The workflow is out of the set, and still a claimant."""
@@ -171,11 +215,13 @@ class Roster:
         if root not in pool.active:
             return
         workflow.active = False
+        workflow.bound = NO_WORKER
         pool.active.discard(root)
         place = (pool.rank[root], root)
         del pool.inside[bisect_left(pool.inside, place)]
         insort(pool.outside, place)
         pool.active_tokens = minus(pool.active_tokens, pool.needs[root])
+        pool.seats.remove(root)
 
     def remove(self, workflow: Workflow) -> None:
         """The workflow is over."""
@@ -206,6 +252,11 @@ class Roster:
             assert pool.together_tokens == together
             assert pool.active_tokens == active
             assert pool.active <= set(pool.needs), "who is active has a claim"
+            assert pool.seats.roots == pool.active
+            pool.seats.check(pool.needs, pool.rank)
+            for root in pool.active:
+                bound = self.workflows[root].bound
+                assert bound not in pool.workers or bound == pool.seats.of(root), f"{root}: bound to {bound}"
         for root, workflow in self.workflows.items():
             assert workflow.active == (root in self.pools[workflow.pool].active)
             for session in workflow.sessions.values():

@@ -6,7 +6,7 @@ from typing import NoReturn
 from saga.admission.config import PREFIX, AdmissionSettings
 from saga.admission.making import Making, make_core
 from saga.admission.order import ORDERS
-from saga.admission.policy import POLICIES
+from saga.admission.policies import POLICIES
 from saga.admission.state import AdmissionState, Loaded
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.runtime import app as runtime_app

@@ -5,22 +5,22 @@ loop: `service.py` and the simulator both drive it. The books are in `roster.py`
 `stepbook.py`, who is refused in `door.py`, the active set in `policy.py`, tags in `order.py` and `fairness.py`.
 """
 
+from collections.abc import Iterable
 from heapq import heappop, heappush
 
 import msgspec
 
 from saga.admission.active_set import ActiveSet
 from saga.admission.door import refusal_of
-from saga.admission.needs import growth, held_s
+from saga.admission.needs import UNFORETOLD, growth
 from saga.admission.order import FairStart, TagPolicy
 from saga.admission.policy import ActiveSetPolicy
+from saga.admission.presence import WORKER_SILENT_S, Presence
 from saga.admission.records import Session, Step, Workflow, load
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
-from saga.contract.ids import PoolId, RootId, StepId, WorkerId
+from saga.contract.ids import PoolId, RootId, StepId
 from saga.contract.messages import (
-    GAP_SHARES,
-    UNKNOWN_GAPS_S,
     Forecast,
     GatewayBeat,
     Grant,
@@ -60,9 +60,7 @@ TICK_S = 0.25
 IDLE_TICK_S = 1.0  # without a step
 UNNAMED_S = 5.0  # a step that no beat names for so long is aborted
 ASK_AGAIN_S = 0.5  # of a waiting step that a beat names and nobody sent: it may still be on its way
-WORKER_SILENT_S = 3.0
 IDLE_CLOSE_S = 3_600.0  # a workflow without a sign of life is closed
-DEFAULT_GAP_P90_S = UNKNOWN_GAPS_S[GAP_SHARES.index(0.9)]  # until a forecast says better
 
 Effects = list[Effect]
 
@@ -96,11 +94,10 @@ class AdmissionState:
         self._wall_offset_s = wall_offset_s
         self._max_waiting_steps = max_waiting_steps
         self._max_wait_s = max_wait_s
-        self._worker_silent_s = worker_silent_s
         self._idle_tick_s = idle_tick_s
         self._placement_fence = 0
         self._highest_fence = 0
-        self._workers_seen_s: dict[WorkerId, float] = {}
+        self._presence = Presence(self.roster, worker_silent_s)
         self._dormancy: list[tuple[float, RootId]] = []
         self._next_sweep_s = 0.0
 
@@ -125,7 +122,7 @@ class AdmissionState:
                 effects = self._loaded(rows, now_s)
             case Reconnected():
                 self.book.name_all(now_s)
-                self._workers_seen_s = dict.fromkeys(self._workers_seen_s, now_s)
+                self._presence.see_all(now_s)
                 effects = []
         return effects if self.leading else [effect for effect in effects if isinstance(effect, WakeAt)]
 
@@ -161,11 +158,11 @@ class AdmissionState:
             case Forecast():
                 return self._forecast(message, now_s)
             case Heartbeat():
-                return self._worker(message.worker, now_s, serves=message.healthy)
+                return self._choose(self._presence.said(message.worker, now_s, serves=message.healthy), now_s)
             case WorkerHello():
-                return self._worker(message, now_s, serves=True)
+                return self._choose(self._presence.said(message, now_s, serves=True), now_s)
             case WorkerLeaving():
-                return self._worker_gone(message.worker_id, now_s)
+                return self._choose(self._presence.gone(message.worker_id), now_s)
             case GatewayBeat():
                 return self._beat(message, now_s)
             case StepClaim():
@@ -203,8 +200,9 @@ class AdmissionState:
         self.book.running(taken, now_s)
         workflow = self.roster.workflows.get(taken.root)
         session = workflow.sessions.get(taken.session) if workflow else None
-        if session is not None:
+        if workflow is not None and session is not None:
             session.home = taken.worker_id
+            self.roster.moved(workflow)
         return []
 
     def _finished(self, finished: StepFinished, now_s: float) -> Effects:
@@ -215,7 +213,7 @@ class AdmissionState:
                 session = workflow.sessions[finished.session] = Session(finished.session, finished.parent)
             session.home = finished.worker_id
             session.context_tokens = finished.prompt_tokens + finished.output_tokens
-            session.dormant_at_s = now_s + DEFAULT_GAP_P90_S
+            session.dormant_at_s = now_s + self._set.held_s(UNFORETOLD)
             heappush(self._dormancy, (session.dormant_at_s, finished.root))
             workflow.final = workflow.final or finished.final
         self.book.settle(finished)
@@ -247,7 +245,7 @@ class AdmissionState:
             self.roster.rank(workflow)
         if session.live_steps:
             return []  # it is back already: this gap is history
-        session.dormant_at_s = now_s + held_s(forecast)
+        session.dormant_at_s = now_s + self._set.held_s(forecast)
         heappush(self._dormancy, (session.dormant_at_s, forecast.root))
         return []
 
@@ -294,26 +292,9 @@ class AdmissionState:
         workflow.final = workflow.final or claim.step.final
         workflow.sessions[claim.step.session].home = claim.worker_id
         self.roster.claim(workflow, now_s)
-        return [*self._set.activate(workflow), *self._set.choose(workflow.pool, now_s)]
-
-    # --- workers -----------------------------------------------------------------------------------------------
-
-    def _worker(self, hello: WorkerHello, now_s: float, *, serves: bool) -> Effects:
-        if not serves:
-            return self._worker_gone(hello.worker_id, now_s)
-        self._workers_seen_s[hello.worker_id] = now_s
-        pool = self.roster.pool(hello.pool)
-        if not pool.serves(hello):
-            return []
-        return self._set.choose(hello.pool, now_s)
-
-    def _worker_gone(self, worker_id: WorkerId, now_s: float) -> Effects:
-        self._workers_seen_s.pop(worker_id, None)
-        effects: Effects = []
-        for pool_id, pool in self.roster.pools.items():
-            if pool.gone(worker_id):
-                effects += self._set.choose(pool_id, now_s)
-        return effects
+        effects = self._set.activate(workflow)
+        self.roster.moved(workflow)
+        return effects + self._set.choose(workflow.pool, now_s)
 
     # --- leadership --------------------------------------------------------------------------------------------
 
@@ -349,6 +330,9 @@ class AdmissionState:
         self._placement_fence = hello.fence
         return self.book.admit_again(tuple(self.book.steps))
 
+    def _choose(self, pool_ids: Iterable[PoolId], now_s: float) -> Effects:
+        return [effect for pool_id in pool_ids for effect in self._set.choose(pool_id, now_s)]
+
     # --- time --------------------------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> Effects:
@@ -364,11 +348,9 @@ class AdmissionState:
                 self.roster.claim(workflow, now_s)
                 effects += self._set.let_go(workflow, "dormant")
                 pools.add(workflow.pool)
-        for pool_id in sorted(pools):
-            effects += self._set.choose(pool_id, now_s)
-        for worker_id, seen_s in list(self._workers_seen_s.items()):
-            if now_s - seen_s > self._worker_silent_s:
-                effects += self._worker_gone(worker_id, now_s)
+        effects += self._choose(sorted(pools), now_s)
+        for worker_id in self._presence.silent(now_s):
+            effects += self._choose(self._presence.gone(worker_id), now_s)
         if now_s >= self._next_sweep_s:
             self._next_sweep_s = now_s + 1.0
             effects += self._sweep(now_s)

@@ -113,6 +113,7 @@ class StepBook:
         session = workflow.sessions.get(ready.session)
         if session is None:
             session = workflow.sessions[ready.session] = Session(ready.session, ready.parent)
+        step.held = session.dormant_at_s > now_s - ready.waited_s
         session.live_steps += 1
         return step
 
@@ -217,6 +218,11 @@ class StepBook:
             return
         true_s = pool.cost.step_s(finished.prompt_tokens, finished.cached_tokens, finished.output_tokens)
         self._recharge(step, true_s)
+        pool.spent_s += true_s
+        known_tokens = min(step.step.base_pages * step.step.page_tokens, finished.prompt_tokens - 1)
+        if step.held and known_tokens > finished.cached_tokens:
+            had_s = pool.cost.step_s(finished.prompt_tokens, known_tokens, finished.output_tokens)
+            pool.lost_s += true_s - had_s
 
     def end(self, step_id: StepId, move: Move, now_s: float, *, silent: bool = False) -> Workflow | None:
         """The step is over. Its workflow, or None when it was over before.

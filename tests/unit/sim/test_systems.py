@@ -2,7 +2,8 @@
 
 import pytest
 
-from saga.admission.policy import Everybody, OldestThatFit
+from saga.admission.policy import Everybody
+from saga.admission.worker_budgets import WorkerBudgets
 from saga.placement.policy import CheapestStart
 from saga.sim.systems.registry import SYSTEMS, UnknownSystemError, make_system
 from saga.worker.retention import Saga
@@ -48,7 +49,7 @@ def test_saga_is_the_present_policies_of_the_mesh():
     saga = make_system("saga", 10)
 
     assert saga.placement is CheapestStart
-    assert saga.active_set is OldestThatFit
+    assert saga.active_set is WorkerBudgets
     assert isinstance(saga.retention(), Saga)
 
 

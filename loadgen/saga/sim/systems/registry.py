@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from saga.admission.order import FairStart, TagPolicy
 from saga.admission.policy import ActiveSetPolicy, Everybody, OldestThatFit
 from saga.admission.records import Workflow
+from saga.admission.worker_budgets import WorkerBudgets
 from saga.engine.settings import EngineSettings, Schedule
 from saga.graph.forecast import Defaults, ForecastPolicy
 from saga.graph.forecast import Saga as SagaForecast
@@ -153,7 +154,7 @@ def _paper(name: str, value: float | None, users_at_one: int) -> System:
 
 def _saga(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
-    return System(name, CheapestStart, OldestThatFit, retention=_named("saga"), prefetch=NearReturn, supersede=True)
+    return System(name, CheapestStart, WorkerBudgets, retention=_named("saga"), prefetch=NearReturn, supersede=True)
 
 
 def _saga_without(**changed: Any) -> Maker:  # noqa: ANN401 - fields of System
@@ -185,6 +186,7 @@ _MAKERS: dict[str, Maker] = {
     "paper": _paper,
     "saga": _saga,
     "saga-no-active-set": _saga_without(active_set=Everybody),
+    "saga-one-budget": _saga_without(active_set=OldestThatFit),
     "saga-no-tags": _saga_without(retention=_lru),
     **{
         f"saga-keeps-{name}": _saga_without(retention=_named(name)) for name in RETENTION if name not in ("saga", "lru")

@@ -1,0 +1,96 @@
+"""The default policy of the active set: a budget for each worker.
+
+KV is a worker's, not a pool's, so that is what is budgeted: a workflow is bound to one worker for as long as it is
+active, and what a worker's members need together fits there.
+"""
+
+from heapq import merge
+
+from saga.admission.joining import Bounds, Joining, Refusal
+from saga.admission.margin import FIRST_SHARE, Margin
+from saga.admission.needs import LONGEST_HELD_S, held_s, room_tokens
+from saga.admission.policy import NO_CHANGE, Claims, Revision
+from saga.admission.records import Workflow
+from saga.contract.ids import NO_WORKER, PoolId, RootId, WorkerId
+from saga.contract.messages import Forecast
+
+KEEP_ABOVE = 0.05  # of a worker's KV: who is in stays a little longer than another would join
+
+
+class WorkerBudgets:
+    """Oldest first, each on a worker that has room for it.
+
+    *Joins* where it fits beside the worker's members, now and a few steps ahead: where most of its KV is, or else where
+    most room is left. One that has been in before and fits nowhere joins where its KV is if it fits there beside those
+    who are older. *Stays* while what its worker's members need now fits; when they have outgrown it, the youngest
+    without a step under way is paused, never the oldest.
+
+    *One that fits nowhere* is promised the worker where least is missing: nobody younger joins that one before it, so
+    it waits for the worker's present members at most, however many pass it on other workers. A workflow larger than
+    any budget runs alone on a worker of the largest.
+    """
+
+    unbinds = False
+
+    def __init__(self, join_share: float = FIRST_SHARE, horizons: int = 2, *, learns: bool = True) -> None:
+        """`join_share`: of a worker's KV; `learns`: at first, to be adapted. `horizons`: the first of those in
+        `needs.py` that a newcomer must fit at."""
+        self._first_share = join_share
+        self._horizons = horizons
+        self._learns = learns
+        self._margins: dict[PoolId, Margin] = {}
+        self._refused: dict[PoolId, dict[RootId, Refusal]] = {}
+
+    def rank(self, workflow: Workflow) -> float:
+        """By age."""
+        return workflow.submitted_s
+
+    def held_s(self, forecast: Forecast) -> float:
+        """As HoldsClaims: a minute, or not at all. A place given up sooner goes to somebody who is still there when its
+        KV is needed again."""
+        return LONGEST_HELD_S if held_s(forecast) > 0.0 else 0.0
+
+    def revise(self, claims: Claims, now_s: float) -> Revision:
+        """As ActiveSetPolicy."""
+        if not claims.workers:
+            self._refused.pop(claims.pool_id, None)
+            first = next((root for _, root in claims.outside if claims.workflows[root].steps), None)
+            return NO_CHANGE if claims.inside or first is None else Revision((first,))
+        strays = [ranked for ranked in claims.seats.at(NO_WORKER).members if not _runs(claims, ranked[1])]
+        refused = self._refused.get(claims.pool_id, {})
+        margin = self._margins.setdefault(claims.pool_id, Margin(self._first_share))
+        if self._learns:
+            margin.learn(claims, crowded=bool(refused))
+        paused = self._overcommitted(claims, max(1.0, margin.share + KEEP_ABOVE))
+        leaves = [root for _, root in strays] + [root for roots in paused.values() for root in roots]
+        joining = Joining(claims, Bounds(margin.share, self._horizons), refused, paused.keys(), now_s)
+        joins = joining.run(merge(strays, claims.outside))
+        if not joins and len(leaves) == len(claims.inside):
+            joins = joining.first(merge(strays, claims.outside))
+        self._refused[claims.pool_id] = joining.refused
+        return Revision(tuple(joins), tuple(leaves), joins) if joins or leaves else NO_CHANGE
+
+    @staticmethod
+    def _overcommitted(claims: Claims, keep_share: float) -> dict[WorkerId, list[RootId]]:
+        """Who is paused, of the workers that changed and whose members need more than they have."""
+        paused: dict[WorkerId, list[RootId]] = {}
+        for worker_id in claims.seats.changed:
+            hello = claims.workers.get(worker_id)
+            seat = claims.seats.at(worker_id)
+            if hello is None:
+                continue
+            excess_tokens = seat.tokens[0] - int(keep_share * room_tokens(hello))
+            if excess_tokens <= 0:
+                continue
+            roots = paused[worker_id] = []
+            for _, root in reversed(seat.members[1:]):
+                if excess_tokens <= 0:
+                    break
+                if not _runs(claims, root):
+                    roots.append(root)
+                    excess_tokens -= claims.needs[root][0]
+        return paused
+
+
+def _runs(claims: Claims, root: RootId) -> bool:
+    return claims.workflows[root].running()

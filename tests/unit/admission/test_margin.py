@@ -1,0 +1,135 @@
+"""How full workers are planned follows what it costs: engines' time spent on prefilling what had been there."""
+
+import pytest
+from admission_story import POOL, Story, ready, step_id
+
+from saga.admission.margin import FIRST_SHARE, LEAST_SHARE, MOST_SHARE, Margin
+from saga.admission.needs import LONGEST_HELD_S
+from saga.admission.roster import Pool
+from saga.admission.worker_budgets import WorkerBudgets
+from saga.contract.ids import RootId, SessionId, WorkerId
+from saga.contract.messages import Forecast
+
+
+def forecast_of(p50_s: float, p90_s: float) -> Forecast:
+    return Forecast(
+        root=RootId("root-1"),
+        session=SessionId("root-1"),
+        step_id=step_id(1),
+        worker_id=WorkerId("w0"),
+        returns=0.9,
+        gap_p50_s=p50_s,
+        gap_p90_s=p90_s,
+        gap_p95_s=2 * p90_s,
+        gap_p99_s=3 * p90_s,
+        new_tokens=100.0,
+        remaining_steps=5.0,
+        remaining_engine_s=3.0,
+        samples=10,
+    )
+
+
+def returns(story: Story, number: int, *, gap_s: float, cached_tokens: int) -> None:
+    """A session whose last prompt left 2,944 tokens of whole pages comes back and finds so many of them."""
+    story.now_s += gap_s
+    story.hear(ready(number, "root", base_pages=184))
+    story.take(number, "root")
+    story.finish(number, "root", cached_tokens=cached_tokens)
+
+
+def begun() -> Story:
+    story = Story(WorkerBudgets())
+    story.hear(ready(1, "root"))
+    story.take(1, "root")
+    story.finish(1, "root")
+    return story
+
+
+def lost_s(story: Story) -> float:
+    return story.core.roster.pool(POOL).lost_s
+
+
+def test_what_a_session_finds_is_not_lost():
+    story = begun()
+
+    returns(story, 2, gap_s=1.0, cached_tokens=2_944)
+
+    assert lost_s(story) == 0.0
+    assert story.core.roster.pool(POOL).spent_s > 0.0
+
+
+def test_what_it_had_a_claim_to_and_does_not_find_is():
+    story = begun()
+
+    returns(story, 2, gap_s=1.0, cached_tokens=944)
+
+    assert lost_s(story) == pytest.approx(2_000 * 1e-3)
+
+
+def test_nothing_is_lost_that_nobody_had_a_claim_to():
+    story = begun()
+
+    returns(story, 2, gap_s=500.0, cached_tokens=0)
+
+    assert lost_s(story) == 0.0
+
+
+def pool(spent_s: float, lost_s: float) -> Pool:
+    told = Pool(POOL, {})
+    told.spent_s, told.lost_s = spent_s, lost_s
+    return told
+
+
+def test_the_share_falls_with_what_is_lost_whoever_waits():
+    margin = Margin()
+
+    margin.learn(pool(100.0, 50.0), crowded=False)
+
+    assert margin.share < FIRST_SHARE
+
+
+def test_it_rises_with_little_lost_while_somebody_waits_for_room():
+    idle, crowded = Margin(), Margin()
+    for seconds in (100.0, 200.0):
+        idle.learn(pool(seconds, 0.0), crowded=False)
+        crowded.learn(pool(seconds, 0.0), crowded=True)
+
+    assert idle.share == FIRST_SHARE < crowded.share
+
+
+def test_it_counts_each_second_once():
+    margin = Margin()
+    margin.learn(pool(100.0, 50.0), crowded=True)
+    share = margin.share
+
+    margin.learn(pool(100.0, 50.0), crowded=True)
+
+    assert margin.share == share
+
+
+@pytest.mark.parametrize(("lost", "bound"), [(1.0, LEAST_SHARE), (0.0, MOST_SHARE)])
+def test_it_stays_within_bounds(lost, bound):
+    margin = Margin()
+    for hours in range(1, 100):
+        margin.learn(pool(3_600.0 * hours, 3_600.0 * hours * lost), crowded=True)
+
+    assert margin.share == bound
+
+
+def test_a_place_is_held_for_a_minute_or_not_at_all():
+    hold_s = WorkerBudgets().held_s
+
+    assert hold_s(forecast_of(1.0, 2.0)) == LONGEST_HELD_S
+    assert hold_s(forecast_of(200.0, 3_000.0)) == 0.0
+
+
+def test_the_hold_is_that_of_the_policy():
+    told = [Story(), Story(WorkerBudgets())]
+    for story in told:
+        story.hear(ready(1, "root-1"))
+        story.take(1)
+        story.finish(1)
+        story.hear(forecast_of(1.0, 2.0))
+
+    sessions = [next(iter(story.core.roster.workflows[RootId("root-1")].sessions.values())) for story in told]
+    assert [session.dormant_at_s for session in sessions] == [102.0, 100.0 + LONGEST_HELD_S]
