@@ -11,8 +11,8 @@ from saga.admission.policy import Claims
 
 FIRST_SHARE = 0.95  # of a worker's KV
 LEAST_SHARE, MOST_SHARE = 0.7, 1.3  # more than one: much is shared, or claimed and not used
-# Where filling more stops to pay: the cost of prefilling again rises e-fold within about 5 % of KV, which would
-# otherwise let about as much more work be done.
+# Where filling more stops to pay, if the cost of prefilling again rises e-fold within about 5 % of KV, and 5 % more KV
+# does about 4 % more work. Reasoned, not swept.
 LOST_SHARE = 0.04  # of engines' time
 ADAPT_S = 300.0  # engine-seconds of each worker, in which a share of time lost becomes one of KV
 
