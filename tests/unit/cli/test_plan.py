@@ -73,9 +73,7 @@ def test_a_system_is_a_choice_of_policies_and_each_can_be_overridden():
 
 
 def test_settings_that_make_no_mesh_are_refused():
-    with pytest.raises(
-        StartError, match="unknown system 'best'; known are saga, saga-no-forecasts, saga-no-tags"
-    ):
+    with pytest.raises(StartError, match="unknown system 'best'; known are saga, saga-no-forecasts, saga-no-tags"):
         plan(MeshSettings(system="best"))
     with pytest.raises(StartError, match="at least one worker"):
         plan(MeshSettings(workers=0))
