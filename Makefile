@@ -6,10 +6,12 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 UP_ARGS ?=
 JOBS ?= 2
+IMAGE_ARGS ?=
+BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check up sglang-cpu test-sglang bench bench-quick bench-paper bench-ablation bench-cache bench-report format clean
+.PHONY: help demo test check up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -42,6 +44,13 @@ sglang-cpu: $(STAMP) ## Build SGLang with a tiny model, for machines without a G
 
 test-sglang: sglang-cpu ## The same mesh over real SGLang servers (about 10 minutes)
 	$(BIN)/python -m pytest tests/real_sglang $(PYTEST_ARGS)
+
+image: ## Build the images of a composed cluster (BASE_IMAGE=..., IMAGE_ARGS="--secret id=pip,src=...")
+	DOCKER_BUILDKIT=1 docker build --file compose/Dockerfile --target saga --tag saga-mesh $(BASE_ARG) $(IMAGE_ARGS) .
+	DOCKER_BUILDKIT=1 docker build --file compose/Dockerfile --target prometheus --tag saga-prometheus $(BASE_ARG) $(IMAGE_ARGS) .
+
+test-compose: $(STAMP) ## Compose clusters on a Docker engine of their own, break them, watch them heal (root, Debian; minutes)
+	$(BIN)/python -m pytest tests/compose -rs $(PYTEST_ARGS)
 
 bench-quick: $(STAMP) ## Compare three systems in virtual time, within two minutes
 	$(BIN)/saga bench suite quick --jobs $(JOBS) --json bench-quick.json --html bench-quick.html

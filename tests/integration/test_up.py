@@ -163,7 +163,11 @@ async def test_children_end_when_their_supervisor_is_killed(tmp_path, until):
 async def test_up_says_what_is_wrong_in_one_line_and_exits_2(tmp_path):
     saga = [sys.executable, "-m", "saga.cli.main", "up", "--state-dir", str(tmp_path / "state")]
     for flags, environ, message in (
-        (["--system", "nonesuch"], {}, "saga up: unknown system 'nonesuch'; known are saga, session-affinity\n"),
+        (
+            ["--system", "nonesuch"],
+            {},
+            "saga up: unknown system 'nonesuch'; known are saga, saga-no-forecasts, saga-no-tags, session-affinity\n",
+        ),
         ([], {"SAGA_NATS_URL": "nats://127.0.0.1:1"}, "saga up: NATS is not reachable at nats://127.0.0.1:1"),
     ):
         started_s = time.monotonic()

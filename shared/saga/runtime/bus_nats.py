@@ -212,7 +212,8 @@ class NatsBus:
         self._here.clear()
         if self._restoring is not None:
             self._restoring.cancel()
-        with contextlib.suppress(OSError, TimeoutError):  # nats-py flushes into a connection that may be gone
+        # nats-py flushes into a connection that may be gone, which uvloop calls a RuntimeError
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 await self._client.close()
 
