@@ -9,8 +9,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from saga.admission.policy import OldestThatFit
 from saga.admission.state import AdmissionState
+from saga.admission.worker_budgets import WorkerBudgets
 from saga.contract.ids import GatewayId, PoolId, RootId, SessionId, StepId, TenantId, WorkerId, rid
 from saga.contract.messages import CostModel, Grant, Message, StepReady, decode, encode
 from saga.contract.subjects import Subjects
@@ -112,7 +112,7 @@ class World:
         """A standby starts empty and follows what the services' standbys follow."""
         s = SUBJECTS
         if service == "admission":
-            core: Any = AdmissionState(s, OldestThatFit())
+            core: Any = AdmissionState(s, WorkerBudgets())
             follows = [s.worker_presence(), s.leader_hello()]
         else:
             core = PlacementState(name, s, CheapestStart(), now_s=self.now_s)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from saga.admission.needs import held_s
-from saga.admission.policy import ActiveSetPolicy, HoldsClaims
+from saga.admission.policy import ActiveSetPolicy, AsksAgain, HoldsClaims
 from saga.admission.records import Session, Workflow
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
@@ -25,6 +25,10 @@ class ActiveSet:
         self._policy = policy
         self._subjects = subjects
         self.held_s = policy.held_s if isinstance(policy, HoldsClaims) else held_s  # how long claims last, by forecast
+
+    def impatient(self) -> Iterable[PoolId]:
+        """Pools whose set may change with time alone."""
+        return self._policy.impatient() if isinstance(self._policy, AsksAgain) else ()
 
     def choose(self, pool_id: PoolId, now_s: float, only: Workflow | None = None) -> Effects:
         """Revise the pool's active set. `only`: the one workflow that has a new step."""

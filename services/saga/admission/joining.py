@@ -58,6 +58,7 @@ class Joining:
         self._bounds = bounds
         self._before = refused
         self._shut = shut
+        self._now_s = now_s
         self._freed = dict(claims.seats.changed)  # where there may be room that was not there before
         self._kept_for: dict[WorkerId, Ranked] = {}
         self._joined: dict[WorkerId, Tokens] = {}  # what members need, newcomers included
@@ -86,15 +87,15 @@ class Joining:
             if not self._claims.workflows[root].steps:
                 continue  # nothing of it waits
             known = self._before.get(root)
-            worker_id = self._where(place, known)
+            worker_id = self._where(place, known) or self._refuse(place, known)
             if worker_id:
                 joins[root] = worker_id
                 used = self._joined.get(worker_id) or self._claims.seats.at(worker_id).tokens
                 self._joined[worker_id] = plus(used, self._claims.needs[root])
+                self.refused.pop(root, None)
                 if known is not None:
                     self._freed[known.worker_id] = None
                 continue
-            self._refuse(place, known)
             refused += 1
             if refused >= MOST_REFUSED or len(self._kept_for) == len(self._claims.workers):
                 break
@@ -169,16 +170,32 @@ class Joining:
     def _budget(self, worker_id: WorkerId) -> int:
         return self._bounds.tokens(room_tokens(self._claims.workers[worker_id]))
 
-    def _refuse(self, place: Ranked, known: Refusal | None) -> None:
-        """Promise it a worker that can hold it: the same as before, else where least is missing."""
+    def _refuse(self, place: Ranked, known: Refusal | None) -> WorkerId:
+        """Promise it a worker that can hold it: the same as before, else where least is missing. That worker, if it has
+        been idle for so long that the newcomer joins it all the same; else NO_WORKER."""
         needs = self._claims.needs[place[1]]
         worker_id = known.worker_id if known is not None else NO_WORKER
         if not worker_id or not self._may_promise(worker_id, place, needs):
             able = [w for w in self._claims.workers if self._may_promise(w, place, needs)]
             worker_id = max(able, key=lambda w: (self._missing(w, needs), w), default=NO_WORKER)
+        if worker_id and self._idles(worker_id, needs):
+            return worker_id
         if worker_id:
             self._kept_for[worker_id] = place
         self.refused[place[1]] = Refusal(place, needs, worker_id)
+        return NO_WORKER
+
+    def _idles(self, worker_id: WorkerId, needs: Tokens) -> bool:
+        """Whether all members are in a gap, and have been for longer than it takes to prefill again what the newcomer
+        would displace: to wait on costs more by then than to let them yield (as in renting or buying skis)."""
+        seat = self._claims.seats.at(worker_id)
+        if worker_id in self._joined or worker_id in self._shut or not seat.members:
+            return False
+        members = [self._claims.workflows[root] for _, root in seat.members]
+        if any(member.steps for member in members):
+            return False
+        idle_s = self._now_s - max(member.last_sign_s for member in members)
+        return idle_s >= -self._missing(worker_id, needs) * self._claims.workers[worker_id].cost.prompt_s_per_token
 
     def _may_promise(self, worker_id: WorkerId, place: Ranked, needs: Tokens) -> bool:
         kept_for = self._kept_for.get(worker_id)

@@ -87,6 +87,15 @@ class HoldsClaims(Protocol):
         ...
 
 
+@runtime_checkable
+class AsksAgain(Protocol):
+    """Of a policy whose answer may change with time alone."""
+
+    def impatient(self) -> Iterable[PoolId]:
+        """Pools where it may: they are revised at each tick."""
+        ...
+
+
 class Everybody:
     """The baseline: whoever comes may run. Under pressure they evict each other's KV."""
 

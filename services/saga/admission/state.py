@@ -337,7 +337,7 @@ class AdmissionState:
 
     def _tick(self, now_s: float) -> Effects:
         effects: Effects = []
-        pools: set[PoolId] = set()
+        pools = set(self._set.impatient())
         while self._dormancy and self._dormancy[0][0] <= now_s:
             workflow = self.roster.workflows.get(heappop(self._dormancy)[1])
             if (

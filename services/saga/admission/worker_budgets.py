@@ -4,6 +4,7 @@ KV is a worker's, not a pool's, so that is what is budgeted: a workflow is bound
 active, and what a worker's members need together fits there.
 """
 
+from collections.abc import Iterable
 from heapq import merge
 
 from saga.admission.joining import Bounds, Joining, Refusal
@@ -26,8 +27,9 @@ class WorkerBudgets:
     without a step under way is paused, never the oldest.
 
     *One that fits nowhere* is promised the worker where least is missing: nobody younger joins that one before it, so
-    it waits for the worker's present members at most, however many pass it on other workers. A workflow larger than
-    any budget runs alone on a worker of the largest.
+    it waits for the worker's present members at most, however many pass it on other workers. When those are all in a
+    gap, for longer than it takes to prefill again what it would displace, it joins: an idle engine helps nobody. A
+    workflow larger than any budget runs alone on a worker of the largest.
     """
 
     unbinds = False
@@ -49,6 +51,10 @@ class WorkerBudgets:
         """As HoldsClaims: a minute, or not at all. A place given up sooner goes to somebody who is still there when its
         KV is needed again."""
         return LONGEST_HELD_S if held_s(forecast) > 0.0 else 0.0
+
+    def impatient(self) -> Iterable[PoolId]:
+        """As AsksAgain: where somebody waits, a worker may have idled for long enough."""
+        return [pool_id for pool_id, refused in self._refused.items() if refused]
 
     def revise(self, claims: Claims, now_s: float) -> Revision:
         """As ActiveSetPolicy."""

@@ -163,6 +163,20 @@ def test_the_one_that_fits_nowhere_is_promised_a_worker_and_younger_ones_join_on
     assert arrive(story, 6, 1_000) == {6: "w0"}, "the promise is kept, the worker open again"
 
 
+def test_one_that_waits_for_a_worker_whose_members_all_rest_joins_once_that_cost_more_than_they_have_there():
+    story = budgets(workers=1)
+    arrive(story, 1, 6_000, "a")
+    arrive(story, 2, 4_000, "b")
+    story.finish(1, "a", worker_id=WorkerId("w0"), prompt_tokens=6_000)
+    displaced_s = 700 * story.core.roster.pool(POOL).cost.prompt_s_per_token  # about: 10,200 needed, 9,500 there
+    assert not story.core.roster.workflows[RootId("b")].active
+
+    story.now_s += 0.9 * displaced_s
+    assert homes(story.tell(Tick())) == {}
+    story.now_s += 0.2 * displaced_s
+    assert homes(story.tell(Tick())) == {2: "w0"}
+
+
 def test_a_workflow_larger_than_any_budget_runs_alone_on_the_largest_worker():
     story = budgets(workers=0)
     story.hear(hello("small", kv_tokens=10_000))

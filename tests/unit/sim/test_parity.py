@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from saga.admission.policy import OldestThatFit
 from saga.admission.state import AdmissionState
+from saga.admission.worker_budgets import WorkerBudgets
 from saga.contract.ids import WorkerId
 from saga.contract.subjects import Subjects
 from saga.gateway.state import GatewayState
@@ -32,7 +32,7 @@ def fresh(name: str) -> Any:
         case "gateway":
             return GatewayState(GATEWAY, SUBJECTS)
         case "admission":
-            return AdmissionState(SUBJECTS, OldestThatFit())
+            return AdmissionState(SUBJECTS, WorkerBudgets())
         case "placement":
             return PlacementState("p0", SUBJECTS, CheapestStart(), lookahead=1)
         case "graph":
@@ -62,7 +62,7 @@ def records() -> dict[str, list[tuple[float, Any, list[Any]]]]:
         party.core = fresh(party.name)
         party.record = found[party.name] = []
     world._lead()
-    simulation.agenda.run(200.0)
+    simulation.agenda.run(500.0)
     return found
 
 
