@@ -11,7 +11,7 @@ BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-cache bench-report format clean
+.PHONY: help demo test check up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-retention bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -60,6 +60,9 @@ bench-paper: $(STAMP) ## The published workloads, all systems, three seeds (with
 
 bench-ablation: $(STAMP) ## The same with one part of saga taken out at a time
 	$(BIN)/saga bench suite ablation --jobs $(JOBS) --keep .saga/runs --json bench-ablation.json --html bench-ablation.html
+
+bench-retention: $(STAMP) ## saga with session tags against plain LRU, ten seeds
+	$(BIN)/saga bench suite retention --jobs $(JOBS) --keep .saga/runs --json bench-retention.json
 
 bench-cache: $(STAMP) ## Eviction alone, against Belady and the best causal policy (minutes)
 	@set -e; for workload in coding-sessions swe-bench webarena; do \
