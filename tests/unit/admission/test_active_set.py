@@ -1,12 +1,12 @@
 """Which workflows may run: oldest first until the KV is spoken for, and never a jam."""
 
 from admission_story import POOL, Story, beat_of, hello, ready, step_id
+from forecasts import forecast
 
 from saga.admission.policy import Everybody
 from saga.contract.ids import GatewayId, RootId, SessionId, WorkerId
 from saga.contract.messages import (
     Accepted,
-    Forecast,
     GatewayBeat,
     SessionsReleased,
     StepAdmitted,
@@ -92,23 +92,7 @@ def test_a_workflow_that_stays_away_longer_than_forecast_makes_room():
         story.finish(number)
         story.now_s += 0.1
     assert story.admitted(ready(4)) == []
-    story.hear(
-        Forecast(
-            root=RootId("root-1"),
-            session=SessionId("root-1"),
-            step_id=step_id(1),
-            worker_id=WorkerId("w0"),
-            returns=0.9,
-            gap_p50_s=1.0,
-            gap_p90_s=2.0,
-            gap_p95_s=3.0,
-            gap_p99_s=9.0,
-            new_tokens=100.0,
-            remaining_steps=5.0,
-            remaining_engine_s=3.0,
-            samples=10,
-        )
-    )
+    story.hear(forecast(root=RootId("root-1"), session=SessionId("root-1"), step_id=step_id(1)))
     story.hear(hello())
     story.now_s += 2.1
     story.hear(GatewayBeat(gateway_id=GatewayId("g0"), waiting=(beat_of(4),)))

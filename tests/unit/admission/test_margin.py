@@ -2,30 +2,25 @@
 
 import pytest
 from admission_story import POOL, Story, ready, step_id
+from forecasts import forecast
 
 from saga.admission.margin import FIRST_SHARE, LEAST_SHARE, MOST_SHARE, Margin
 from saga.admission.needs import LONGEST_HELD_S
 from saga.admission.roster import Pool
 from saga.admission.worker_budgets import WorkerBudgets
-from saga.contract.ids import RootId, SessionId, WorkerId
+from saga.contract.ids import RootId, SessionId
 from saga.contract.messages import Forecast
 
 
 def forecast_of(p50_s: float, p90_s: float) -> Forecast:
-    return Forecast(
+    return forecast(
         root=RootId("root-1"),
         session=SessionId("root-1"),
         step_id=step_id(1),
-        worker_id=WorkerId("w0"),
-        returns=0.9,
         gap_p50_s=p50_s,
         gap_p90_s=p90_s,
         gap_p95_s=2 * p90_s,
         gap_p99_s=3 * p90_s,
-        new_tokens=100.0,
-        remaining_steps=5.0,
-        remaining_engine_s=3.0,
-        samples=10,
     )
 
 

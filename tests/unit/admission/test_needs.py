@@ -2,31 +2,18 @@
 
 import msgspec
 import pytest
+from forecasts import forecast
 
 from saga.admission.needs import HORIZONS, LONGEST_HELD_S, NO_GROWTH, growth, held_s, minus, plus
 from saga.admission.policy import Claimant, OldestThatFit
-from saga.contract.ids import RootId, SessionId, StepId, WorkerId
+from saga.contract.ids import RootId
 from saga.contract.messages import Forecast
 
 KV = 10_000
 
 
-def forecast(new_tokens: float, remaining_steps: float, samples: int = 10) -> Forecast:
-    return Forecast(
-        root=RootId("r"),
-        session=SessionId("s"),
-        step_id=StepId("x"),
-        worker_id=WorkerId("w"),
-        returns=0.9,
-        gap_p50_s=1.0,
-        gap_p90_s=2.0,
-        gap_p95_s=3.0,
-        gap_p99_s=9.0,
-        new_tokens=new_tokens,
-        remaining_steps=remaining_steps,
-        remaining_engine_s=1.0,
-        samples=samples,
-    )
+def growing(new_tokens: float, remaining_steps: float, samples: int = 10) -> Forecast:
+    return forecast(new_tokens=new_tokens, remaining_steps=remaining_steps, samples=samples)
 
 
 def claimant(name: str, *needs: int, active: bool = False, active_after: int = 0) -> Claimant:
@@ -35,7 +22,7 @@ def claimant(name: str, *needs: int, active: bool = False, active_after: int = 0
 
 
 def test_a_long_workflow_grows_and_a_short_one_makes_room():
-    long, short = growth(forecast(500, 50), 2_000, 100_000), growth(forecast(500, 1), 2_000, 100_000)
+    long, short = growth(growing(500, 50), 2_000, 100_000), growth(growing(500, 1), 2_000, 100_000)
 
     assert long[0] == short[0] == 0
     assert long[2] > 1_500
@@ -43,11 +30,11 @@ def test_a_long_workflow_grows_and_a_short_one_makes_room():
 
 
 def test_a_context_grows_no_longer_than_the_pool_takes():
-    assert max(growth(forecast(10_000, 1_000), 2_000, 8_000)) <= 6_000
+    assert max(growth(growing(10_000, 1_000), 2_000, 8_000)) <= 6_000
 
 
 def test_what_nobody_has_learnt_does_not_change():
-    assert growth(forecast(500, 50, samples=0), 2_000, 100_000) == NO_GROWTH
+    assert growth(growing(500, 50, samples=0), 2_000, 100_000) == NO_GROWTH
 
 
 def test_sums_go_horizon_by_horizon():
@@ -90,7 +77,7 @@ def test_the_oldest_is_always_in(needs):
 
 
 def forecast_of(p50_s: float, p90_s: float) -> Forecast:
-    return msgspec.structs.replace(forecast(500.0, 10.0), gap_p50_s=p50_s, gap_p90_s=p90_s)
+    return msgspec.structs.replace(growing(500.0, 10.0), gap_p50_s=p50_s, gap_p90_s=p90_s)
 
 
 def test_kv_is_held_for_nine_in_ten_tool_calls_but_not_for_a_slow_tenth():

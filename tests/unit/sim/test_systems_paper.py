@@ -2,32 +2,19 @@
 
 import pytest
 from admission_story import Story, hello, ready
+from forecasts import forecast
 from msgspec.structs import replace
 from placement_story import admitted
 
-from saga.contract.ids import RootId, SessionId, StepId, WorkerId
-from saga.contract.messages import Forecast, SessionsReleased, StepAdmitted
+from saga.contract.ids import SessionId, WorkerId
+from saga.contract.messages import SessionsReleased, StepAdmitted
 from saga.placement.policy import Candidate
 from saga.sim.systems.paper import ThetaAffinity
 from saga.sim.systems.pausing import PauseResume
 from saga.sim.systems.retention import FixedTtl, StepsToRun
 from saga.worker.retention import Idle, Paper
 
-FORECAST = Forecast(
-    root=RootId("r"),
-    session=SessionId("s"),
-    step_id=StepId("x"),
-    worker_id=WorkerId("w"),
-    returns=0.9,
-    gap_p50_s=1.0,
-    gap_p90_s=2.0,
-    gap_p95_s=4.0,
-    gap_p99_s=9.0,
-    new_tokens=100.0,
-    remaining_steps=5.0,
-    remaining_engine_s=3.0,
-    samples=10,
-)
+FORECAST = forecast(gap_p95_s=4.0)
 IDLE = Idle(ended_s=100.0, context_tokens=1_000)
 
 

@@ -3,12 +3,12 @@
 from itertools import pairwise
 from random import Random
 
+from forecasts import forecast
 from msgspec.structs import replace
 
 from saga.contract.ids import GatewayId, LeaseId, PoolId, RootId, SessionId, SessionTag, StepId, TenantId, WorkerId
 from saga.contract.messages import (
     CostModel,
-    Forecast,
     LeaseTaken,
     PrefetchAsked,
     SessionsReleased,
@@ -95,7 +95,7 @@ class Agent:
         self.do(Received(finished), now_s)
 
     def expect(self, session: str, now_s: float, gaps_s: tuple[float, ...]) -> None:
-        forecast = Forecast(
+        told = forecast(
             root=RootId(session),
             session=SessionId(session),
             step_id=StepId(f"step-{session}"),
@@ -105,13 +105,9 @@ class Agent:
             gap_p90_s=gaps_s[5],
             gap_p95_s=gaps_s[6],
             gap_p99_s=gaps_s[7],
-            new_tokens=5.0,
-            remaining_steps=3.0,
-            remaining_engine_s=1.0,
-            samples=10,
             gap_quantiles_s=gaps_s,
         )
-        self.do(Received(forecast), now_s)
+        self.do(Received(told), now_s)
 
     def pass_time(self, until_s: float) -> None:
         for now_s in range(1, int(until_s) + 1):

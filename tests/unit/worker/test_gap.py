@@ -1,29 +1,15 @@
 """What keeping an idle session is worth: the index against distributions whose answer is known."""
 
 import pytest
+from forecasts import forecast
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from saga.contract.ids import RootId, SessionId, StepId, WorkerId
-from saga.contract.messages import GAP_SHARES, UNKNOWN_GAPS_S, Forecast
+from saga.contract.messages import GAP_SHARES, UNKNOWN_GAPS_S
 from saga.worker.gap import curve, index
 
-FORECAST = Forecast(
-    root=RootId("r"),
-    session=SessionId("s"),
-    step_id=StepId("x"),
-    worker_id=WorkerId("w"),
-    returns=1.0,
-    gap_p50_s=1.0,
-    gap_p90_s=4.0,
-    gap_p95_s=8.0,
-    gap_p99_s=40.0,
-    new_tokens=100.0,
-    remaining_steps=5.0,
-    remaining_engine_s=3.0,
-    samples=10,
-)
+FORECAST = forecast(returns=1.0, gap_p90_s=4.0, gap_p95_s=8.0, gap_p99_s=40.0)
 SURE = replace(FORECAST, gap_quantiles_s=(10.0,) * len(GAP_SHARES))  # back after 10 s, or hardly later
 QUICK_OR_LATE = replace(FORECAST, gap_quantiles_s=(0.5, 0.6, 0.8, 1.0, 100.0, 200.0, 300.0, 400.0))
 

@@ -1,27 +1,20 @@
 """When KV is loaded back ahead of its session: where the tier is quick, and the return nearer than the room is dear."""
 
 import pytest
+from forecasts import forecast
 from msgspec.structs import replace
 
 from saga.contract.errors import StartError
-from saga.contract.ids import PoolId, RootId, SessionId, StepId, WorkerId
-from saga.contract.messages import CostModel, Forecast, WorkerHello
+from saga.contract.ids import PoolId, WorkerId
+from saga.contract.messages import CostModel, WorkerHello
 from saga.worker.prefetch import NEVER_S, HostLink, NearReturn, prefetch_named
 
-FORECAST = Forecast(
-    root=RootId("r"),
-    session=SessionId("s"),
-    step_id=StepId("x"),
-    worker_id=WorkerId("w"),
+FORECAST = forecast(
     returns=1.0,
     gap_p50_s=30.0,
     gap_p90_s=30.0,
     gap_p95_s=30.0,
     gap_p99_s=30.0,
-    new_tokens=100.0,
-    remaining_steps=5.0,
-    remaining_engine_s=3.0,
-    samples=10,
     gap_quantiles_s=(30.0, 30.1, 30.2, 30.3, 30.4, 30.5, 30.6, 30.7),
 )
 LINK = HostLink(kv_tokens=2_000_000, load_s_per_token=0.6e-6, prompt_s_per_token=12e-6)  # breaks even after 1.2 s

@@ -4,10 +4,11 @@ from random import Random
 
 import msgspec
 import pytest
+from forecasts import forecast
 
 from saga.contract.errors import StartError
 from saga.contract.ids import GatewayId, LeaseId, PoolId, RootId, SessionId, SessionTag, StepId, TenantId, WorkerId
-from saga.contract.messages import Forecast, LeaseTaken, PagesStored, StepFinished
+from saga.contract.messages import LeaseTaken, PagesStored, StepFinished
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Decision, Received
 from saga.worker.events import Attached, CloseTag, EngineFacts, KvEvents, SetRetention
@@ -15,21 +16,7 @@ from saga.worker.retention import Idle, Lru, RetentionPolicy, Saga, Tags, Values
 from saga.worker.state import WorkerState
 
 FACTS = EngineFacts(model="m", page_tokens=16, kv_tokens=160, context_tokens=100, max_running=4, session_tags=True)
-FORECAST = Forecast(
-    root=RootId("r"),
-    session=SessionId("s"),
-    step_id=StepId("x"),
-    worker_id=WorkerId("w"),
-    returns=0.9,
-    gap_p50_s=1.0,
-    gap_p90_s=2.0,
-    gap_p95_s=3.0,
-    gap_p99_s=9.0,
-    new_tokens=100.0,
-    remaining_steps=5.0,
-    remaining_engine_s=3.0,
-    samples=10,
-)
+FORECAST = forecast()
 
 
 class Worth(RetentionPolicy):

@@ -3,6 +3,7 @@
 from random import Random
 
 import pytest
+from forecasts import forecast
 
 from saga.contract.errors import StartError
 from saga.contract.ids import (
@@ -19,7 +20,6 @@ from saga.contract.ids import (
 )
 from saga.contract.messages import (
     AllCleared,
-    Forecast,
     Heartbeat,
     LeaseReleased,
     LeaseReturned,
@@ -106,21 +106,15 @@ def finished(lease="l", session="s", *, final=False):
     )
 
 
-def forecast(lease="l", session="s", *, gap_p95_s=20.0, returns=0.9):
-    return Forecast(
-        root=RootId("r"),
+def forecast_of(lease="l", session="s", *, gap_p95_s=20.0, returns=0.9):
+    return forecast(
         session=SessionId(session),
         step_id=StepId(f"step-{lease}"),
         worker_id=W,
         returns=returns,
-        gap_p50_s=1.0,
         gap_p90_s=10.0,
         gap_p95_s=gap_p95_s,
         gap_p99_s=30.0,
-        new_tokens=5.0,
-        remaining_steps=3.0,
-        remaining_engine_s=1.0,
-        samples=10,
     )
 
 
@@ -227,7 +221,7 @@ def test_a_tag_stays_for_the_default_without_a_forecast():
 def test_a_tag_stays_for_the_forecast(order):
     state = core()
     tell(state, taken(), 0.0)
-    messages = [finished(), forecast(gap_p95_s=20.0)]
+    messages = [finished(), forecast_of(gap_p95_s=20.0)]
     for message in messages if order == "forecast last" else messages[::-1]:
         tell(state, message, 1.0)
     assert of(run_until(state, 20.5, 1.0), CloseTag) == []
@@ -238,11 +232,11 @@ def test_a_forecast_is_capped_and_an_old_one_ignored():
     state = core()
     tell(state, taken("a"), 0.0)
     tell(state, finished("a"), 1.0)
-    tell(state, forecast("a", gap_p95_s=2.0), 1.0)
+    tell(state, forecast_of("a", gap_p95_s=2.0), 1.0)
     tell(state, taken("b"), 2.0)
     tell(state, finished("b"), 3.0)
     assert of(run_until(state, 30.0, 3.0), CloseTag) == []  # that of step a says nothing of this gap
-    tell(state, forecast("b", gap_p95_s=5000.0), 30.0)
+    tell(state, forecast_of("b", gap_p95_s=5000.0), 30.0)
     assert of(run_until(state, 152.5, 30.0), CloseTag) == []
     assert len(of(run_until(state, 153.5, 152.5), CloseTag)) == 1
 
@@ -251,7 +245,7 @@ def test_unlikely_or_final_sessions_go_at_once():
     state = core()
     tell(state, taken(), 0.0)
     tell(state, finished(), 1.0)
-    assert of(tell(state, forecast(returns=0.0), 1.1), CloseTag) == [CloseTag(SessionTag("s-0"))]
+    assert of(tell(state, forecast_of(returns=0.0), 1.1), CloseTag) == [CloseTag(SessionTag("s-0"))]
     tell(state, taken("b", "s2", "s2-0"), 2.0)
     assert of(tell(state, finished("b", "s2", final=True), 3.0), CloseTag) == [CloseTag(SessionTag("s2-0"))]
 
