@@ -9,8 +9,6 @@ from saga.contract.ids import NO_WORKER, GatewayId, PoolId, RootId, SessionId, S
 from saga.contract.messages import StepReady, Tag, WaitCause
 from saga.kernel.steps import StepLife, StepState
 
-OUTPUT_CLAIM_TOKENS = 1_024  # of KV for an answer whose limit is far above what answers need
-
 
 class Session(msgspec.Struct, gc=False):
     """One conversation of a workflow."""
@@ -134,6 +132,7 @@ class Step:
         "held",
         "life",
         "named_s",
+        "output_claim_tokens",
         "output_tokens",
         "since_s",
         "step",
@@ -142,7 +141,7 @@ class Step:
         "wait_cause",
     )
 
-    def __init__(self, step: StepReady, now_s: float) -> None:
+    def __init__(self, step: StepReady, now_s: float, output_claim_tokens: int) -> None:
         self.step = step
         self.life = StepLife(step.step_id)
         self.named_s = now_s
@@ -150,6 +149,7 @@ class Step:
         self.tag: Tag | None = None
         self.virtual_start_s = 0.0  # in its tenant's fair queue, whatever the tag says
         self.charged_s = 0.0  # to its tenant so far, modelled engine-seconds
+        self.output_claim_tokens = output_claim_tokens  # KV set aside for its answer
         self.output_tokens = 0
         self.held = False  # its session came back while it had a claim to its KV
         self.wait_cause: WaitCause = "none"
@@ -157,7 +157,7 @@ class Step:
     @property
     def claim_tokens(self) -> int:
         """KV it needs while it runs."""
-        return self.step.prompt_tokens + min(self.step.max_output_tokens, OUTPUT_CLAIM_TOKENS)
+        return self.step.prompt_tokens + self.output_claim_tokens
 
     @property
     def gateway_id(self) -> GatewayId:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from heapq import merge
 
 from saga.admission.needs import NO_GROWTH, Tokens, minus, plus, room_tokens
+from saga.admission.outputs import OutputLengths
 from saga.admission.policy import Claimant
 from saga.admission.records import Session, Workflow
 from saga.admission.seats import Ranked, Seats
@@ -28,10 +29,10 @@ class Pool:
         "largest_kv_tokens",
         "largest_room_tokens",
         "lost_s",
-        "mean_output_tokens",
         "needs",
         "newcomer_engine_s",
         "newcomer_tokens",
+        "outputs",
         "outside",
         "pool_id",
         "rank",
@@ -51,7 +52,7 @@ class Pool:
         self.largest_room_tokens = 0  # in the larger tier of one of them
         self.context_tokens = 0  # the longest context that one of them takes
         self.cost = CostModel()
-        self.mean_output_tokens = 256.0  # of its steps; a moving mean
+        self.outputs = OutputLengths()
         self.inside: list[Ranked] = []  # claimants that are active, in the order of their rank
         self.outside: list[Ranked] = []  # the others
         self.rank: dict[RootId, float] = {}  # of each claimant

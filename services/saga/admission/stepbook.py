@@ -31,7 +31,6 @@ from saga.kernel.effects import Effect, Persist, Publish
 from saga.kernel.steps import Move, StepState
 
 MAX_ENDED = 20_000  # step ids remembered so that a late message cannot bring one back
-OUTPUT_MEAN_WEIGHT = 0.02  # of one step in its pool's moving mean
 
 
 class StepBook:
@@ -99,6 +98,7 @@ class StepBook:
             tag=step.tag,
             home=workflow.sessions[step.step.session].home or workflow.bound,
             waited=step.wait_cause,
+            output_claim_tokens=step.output_claim_tokens,
             fence=self.fence,
         )
         return Publish(self._subjects.step_admitted(), admitted)
@@ -107,7 +107,8 @@ class StepBook:
 
     def add(self, workflow: Workflow, ready: StepReady, now_s: float) -> Step:
         """A new step."""
-        step = self.steps[ready.step_id] = workflow.steps[ready.step_id] = Step(ready, now_s)
+        output_tokens = self._roster.pool(ready.pool).outputs.claim_tokens(ready.max_output_tokens)
+        step = self.steps[ready.step_id] = workflow.steps[ready.step_id] = Step(ready, now_s, output_tokens)
         self._waiting.add(ready.step_id)
         workflow.last_sign_s = now_s
         session = workflow.sessions.get(ready.session)
@@ -212,7 +213,7 @@ class StepBook:
     def settle(self, finished: StepFinished) -> None:
         """The truth is known: correct the charge, learn the length of answers."""
         pool = self._roster.pool(finished.pool)
-        pool.mean_output_tokens += OUTPUT_MEAN_WEIGHT * (finished.output_tokens - pool.mean_output_tokens)
+        pool.outputs.learn(finished.output_tokens)
         step = self.steps.get(finished.step_id)
         if step is None:
             return
@@ -264,4 +265,4 @@ class StepBook:
         step.charged_s = true_s
 
     def _expected_output(self, pool: Pool, step: Step) -> float:
-        return min(step.step.max_output_tokens, pool.mean_output_tokens)
+        return pool.outputs.expected_tokens(step.step.max_output_tokens)

@@ -8,7 +8,7 @@ from saga.kernel.steps import StepLife
 from saga.placement.policy import Candidate
 from saga.placement.supersession import Tagged
 
-OUTPUT_CLAIM_TOKENS = 1_024  # KV set aside for output when the client's limit is far above what answers need
+OUTPUT_CLAIM_TOKENS = 1_024  # KV set aside for an answer of which admission has not said how much
 
 
 class Lease(msgspec.Struct, gc=False):
@@ -100,7 +100,9 @@ class Step:
     @property
     def tokens(self) -> int:
         """KV to set aside for it."""
-        return self.admitted.step.prompt_tokens + min(self.admitted.step.max_output_tokens, OUTPUT_CLAIM_TOKENS)
+        step = self.admitted.step
+        output_tokens = self.admitted.output_claim_tokens or min(step.max_output_tokens, OUTPUT_CLAIM_TOKENS)
+        return step.prompt_tokens + output_tokens
 
 
 class Session:

@@ -80,6 +80,7 @@ class StepAdmitted(Message, frozen=True, kw_only=True, gc=False):
     home: WorkerId = NO_WORKER  # where the session ran last, as admission remembers
     waited: WaitCause = "none"  # why it waited in admission, if it did
     fence: int  # of admission
+    output_claim_tokens: int = 0  # KV to set aside for its answer; 0: admission has not said
 
 
 class Grant(Message, frozen=True, kw_only=True, gc=False):

@@ -14,6 +14,17 @@ from saga.contract.messages import (
 from saga.placement.policy import CheapestStart, SessionAffinity
 
 
+@pytest.mark.parametrize(("claim_tokens", "started"), [(50, 1), (51, 0)])
+def test_kv_is_set_aside_for_an_answer_as_admission_says(claim_tokens: int, started: int):
+    story = Story(workers=1, max_running=8)
+    for number in (1, 2):
+        story.grant(number, prompt=4_000, output_claim_tokens=900)
+
+    granted = story.hear(admitted(3, prompt=150, output_claim_tokens=claim_tokens))
+
+    assert len(granted) == started, "200 tokens are left"
+
+
 def test_a_step_that_finds_a_free_slot_has_not_waited():
     story = Story()
 
