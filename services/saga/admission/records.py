@@ -141,7 +141,7 @@ class Step:
         "wait_cause",
     )
 
-    def __init__(self, step: StepReady, now_s: float, output_claim_tokens: int) -> None:
+    def __init__(self, step: StepReady, now_s: float, output_claim_tokens: int = 0) -> None:
         self.step = step
         self.life = StepLife(step.step_id)
         self.named_s = now_s
