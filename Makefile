@@ -7,11 +7,12 @@ PYTEST_ARGS ?=
 UP_ARGS ?=
 JOBS ?= 2
 IMAGE_ARGS ?=
+FUZZ_ARGS ?=
 BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-retention bench-cache bench-report format clean
+.PHONY: help demo test check fuzz up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-retention bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -35,6 +36,9 @@ check: $(STAMP) ## Lint, formatting, types and the rules on who imports whom
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(STAMP) ## Odd and broken requests to a gateway in memory (FUZZ_ARGS="--seed 1 --requests 200000")
+	$(BIN)/python tests/fuzz/fuzz_run.py $(FUZZ_ARGS)
 
 up: $(STAMP) ## Start a whole mesh on this machine (UP_ARGS="--workers 4 --speed 10")
 	$(BIN)/saga up $(UP_ARGS)

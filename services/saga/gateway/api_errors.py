@@ -10,6 +10,7 @@ import msgspec
 T = TypeVar("T")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
+_SHOWN_CHARS = 128  # of what a client sent, in a message
 _TYPE_OF_STATUS = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}
 
 
@@ -55,6 +56,8 @@ def bad_json(error: msgspec.DecodeError) -> ApiError:
     found = _PATH.match(text)
     what, path = (found["what"], found["path"] or "") if found else (text, "")
     param = path.lstrip(".")
+    if len(param) > _SHOWN_CHARS:  # as deep as the client likes
+        param = f"{param[:_SHOWN_CHARS]}..."
     missing = _MISSING.search(what)
     if missing:
         param = f"{param}.{missing['field']}" if param else missing["field"]
@@ -87,7 +90,10 @@ def unknown_model(model: str, known: Iterable[str]) -> ApiError:
     """No pool of that name."""
     names = ", ".join(sorted(known))
     return ApiError(
-        404, f"The model '{model}' does not exist. Known models: {names}.", param="model", code="model_not_found"
+        404,
+        f"The model '{model[:_SHOWN_CHARS]}' does not exist. Known models: {names}.",
+        param="model",
+        code="model_not_found",
     )
 
 
@@ -120,6 +126,12 @@ def headers_too_large(size_bytes: int, limit_bytes: int) -> ApiError:
     return ApiError(431, told, code="headers_too_large")
 
 
+def body_too_slow(within_s: float) -> ApiError:
+    """One body that does not come to its end."""
+    told = f"The body did not arrive within the limit of {within_s:g} s. Send it faster, or less."
+    return ApiError(408, told, code="body_too_slow")
+
+
 def unreadable_body(why: str) -> ApiError:
     """Its framing is broken."""
     return ApiError(400, f"The body could not be read: {why}. Send it whole.", code="invalid_body")
@@ -130,9 +142,10 @@ def compressed_body() -> ApiError:
     return ApiError(415, "The body is compressed. Send it plain, without Content-Encoding.", code="compressed_body")
 
 
-def bodies_full() -> ApiError:
+def bodies_full(limit_bytes: int) -> ApiError:
     """All waiting bodies together over the budget."""
-    return ApiError(503, "Too many bytes wait here already; try again.", code="overloaded", retry_after_s=1.0)
+    told = f"Requests that wait here hold {limit_bytes} bytes already, which is the limit; try again."
+    return ApiError(503, told, code="overloaded", retry_after_s=1.0)
 
 
 def stopping() -> ApiError:

@@ -28,6 +28,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     messages_share_kv: bool = False  # tenants may use /v1/messages, where SGLang cannot keep their KV apart
     chain_bytes: int = 256 * MIB  # of page chains kept for sessions, least recently used out first
     resume_bytes: int = MIB  # of generated text kept per stream, to continue it if its engine dies
+    body_within_s: float = 60.0  # for a request's body to arrive
+    stalled_s: float = 120.0  # a client that takes nothing of its stream for so long is let go
     keepalive_s: float = 10.0  # silence after which a waiting stream gets a comment
     connect_s: float = 2.0  # to reach an engine
     drain_s: float = 20.0  # for requests in flight when told to stop
@@ -36,7 +38,14 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
         """Raises ValueError naming the setting."""
         if self.id and not _ID.fullmatch(self.id):  # part of a subject
             raise ValueError(f"{PREFIX}ID={self.id!r} must be 1 to 64 letters, digits, _ or -")
-        for name in ("body_limit_bytes", "waiting_body_bytes", "keepalive_s", "connect_s"):
+        for name in (
+            "body_limit_bytes",
+            "waiting_body_bytes",
+            "body_within_s",
+            "stalled_s",
+            "keepalive_s",
+            "connect_s",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must be positive")
         for name in ("port", "chain_bytes", "resume_bytes", "drain_s"):

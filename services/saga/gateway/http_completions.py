@@ -16,7 +16,6 @@ from saga.gateway import http_metrics as metrics
 from saga.gateway import sessions
 from saga.gateway.api_errors import (
     ApiError,
-    bodies_full,
     duplicate,
     kv_not_apart,
     no_workers,
@@ -28,7 +27,7 @@ from saga.gateway.config import PREFIX, GatewaySettings
 from saga.gateway.conversations import piece_of
 from saga.gateway.dialects.dialect import Asked, Dialect, prints_of, understood
 from saga.gateway.fleet import Pool
-from saga.gateway.http_body import read_body
+from saga.gateway.http_body import BodyBudget, HeldBody, read_body
 from saga.gateway.http_client import ClientGoneError
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
@@ -53,8 +52,7 @@ class _Request:
     """What is known of one request while it lives."""
 
     __slots__ = (
-        "_completions",
-        "body_bytes",
+        "body",
         "dialect",
         "error",
         "exchange",
@@ -65,27 +63,16 @@ class _Request:
         "whose",
     )
 
-    def __init__(self, completions: "Completions", dialect: Dialect) -> None:
-        self._completions = completions
+    def __init__(self, dialect: Dialect, body: HeldBody) -> None:
         self.dialect = dialect
+        self.body = body  # counted against the budget of waiting bodies
         self.tenant = TenantId("")
         self.key = ""  # idempotency key, once claimed
-        self.body_bytes = 0  # counted against the budget of waiting bodies
         self.step: StepReady | None = None
         self.whose: Identity | None = None
         self.exchange: Exchange | None = None
         self.outcome = "failed"
         self.error = ""
-
-    def body_grew(self, by_bytes: int) -> None:
-        """More of the body is here."""
-        self.body_bytes += by_bytes
-        self._completions.waiting_bytes += by_bytes
-
-    def body_left(self) -> None:
-        """The body is at the engine, or of no use."""
-        self._completions.waiting_bytes -= self.body_bytes
-        self.body_bytes = 0
 
 
 class Completions:
@@ -105,7 +92,7 @@ class Completions:
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
-        self.waiting_bytes = 0
+        self.budget = BodyBudget(settings.waiting_body_bytes)
 
     @property
     def in_flight(self) -> int:
@@ -141,7 +128,7 @@ class Completions:
             raise stopping()
         task = asyncio.current_task()
         assert task is not None
-        live = self._live[task] = _Request(self, dialect)
+        live = self._live[task] = _Request(dialect, HeldBody(self.budget))
         self._idle.clear()
         try:
             response = await self._serve(request, live)
@@ -156,7 +143,7 @@ class Completions:
         else:
             return response
         finally:
-            live.body_left()
+            live.body.left()
             if live.key:
                 self._keys.release(live.tenant, live.key)
             del self._live[task]
@@ -173,7 +160,7 @@ class Completions:
                 raise duplicate(key)
             live.key = key
         cache_salt = self._salt_for(live.dialect, tenant)
-        body = await self._read(request, live)
+        body = await read_body(request, self._settings.body_limit_bytes, live.body.grew, self._settings.body_within_s)
         read_s = self._desk.now_s()
         large = len(body) > THREAD_FROM_BYTES
         asked = await self._aside(understood, live.dialect, body) if large else understood(live.dialect, body)
@@ -204,7 +191,8 @@ class Completions:
             read_s=read_s,
             keepalive_s=self._settings.keepalive_s,
             resume_bytes=self._settings.resume_bytes,
-            body_left=live.body_left,
+            body_left=live.body.left,
+            stalled_s=self._settings.stalled_s,
         )
         try:
             return await live.exchange.run(self._desk.submit(live.step, prompt))
@@ -223,16 +211,6 @@ class Completions:
         if not self._settings.messages_share_kv:
             raise kv_not_apart(dialect.path, f"{PREFIX}MESSAGES_SHARE_KV")
         return ""
-
-    async def _read(self, request: web.Request, live: _Request) -> bytes:
-        """The body, within its own limit and the budget of all that wait. Raises ApiError."""
-
-        def grew(by_bytes: int) -> None:
-            live.body_grew(by_bytes)
-            if self.waiting_bytes > self._settings.waiting_body_bytes:
-                raise bodies_full()
-
-        return await read_body(request, self._settings.body_limit_bytes, grew)
 
     def _pool_of(self, dialect: Dialect, asked: Asked) -> Pool:
         pools = self._desk.pools()

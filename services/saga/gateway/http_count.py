@@ -8,9 +8,9 @@ from aiohttp import web
 
 from saga.contract.ids import PoolId
 from saga.gateway.api_errors import ApiError, from_engine, guarded, no_workers, unknown_model
-from saga.gateway.dialects.dialect import RawBody, raw_body
+from saga.gateway.dialects.dialect import RawBody, raw_fields
 from saga.gateway.engine_body import CONTROL_FIELDS
-from saga.gateway.http_body import read_body
+from saga.gateway.http_body import BodyBudget, HeldBody, read_body
 from saga.gateway.http_connection import EngineLostError
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import Departure, EngineClient
@@ -31,17 +31,26 @@ _counted = msgspec.json.Decoder(_Counted)
 class TokenCounts:
     """The handler."""
 
-    def __init__(self, desk: Desk, engines: EngineClient, tenants: Tenants, body_limit_bytes: int) -> None:
+    def __init__(
+        self, desk: Desk, engines: EngineClient, tenants: Tenants, body_limit_bytes: int, budget: BodyBudget
+    ) -> None:
         self._desk = desk
         self._engines = engines
         self._tenants = tenants
         self._body_limit_bytes = body_limit_bytes
+        self._budget = budget
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """POST: the engine's answer. Raises ApiError."""
         self._tenants.of(request.headers.get("Authorization"), request.headers.get("x-api-key"))
-        body = await read_body(request, self._body_limit_bytes)
-        raw = guarded(lambda: raw_body.decode(body))
+        held = HeldBody(self._budget)
+        try:
+            return await self._counted_by_an_engine(await read_body(request, self._body_limit_bytes, held.grew))
+        finally:
+            held.left()
+
+    async def _counted_by_an_engine(self, body: bytes) -> web.StreamResponse:
+        raw = guarded(lambda: raw_fields(body))
         model = guarded(lambda: _counted.decode(body)).model
         pools = self._desk.pools()
         if not pools:

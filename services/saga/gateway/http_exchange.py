@@ -52,6 +52,7 @@ class Exchange:
         read_s: float,
         keepalive_s: float,
         resume_bytes: int,
+        stalled_s: float,
         body_left: Callable[[], None],
     ) -> None:
         self._desk = desk
@@ -63,7 +64,7 @@ class Exchange:
         self._read_s = read_s
         self._keepalive_s = keepalive_s
         self._body_left = body_left
-        self._client = ClientStream(request)
+        self._client = ClientStream(request, stalled_s)
         self._sent = Transcript(resume_bytes, dialect, opening_events)
         self._sent_tokens = 0  # of text, before the present attempt
         self._base = dialect.always(asked)

@@ -1,5 +1,6 @@
 """The gateway's HTTP: routes, reading and bounding bodies, errors in the API's shape, probes, drain."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -19,6 +20,7 @@ from saga.gateway.http_count import PATH as COUNT_PATH
 from saga.gateway.http_count import TokenCounts
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
+from saga.gateway.http_protocol import GatewayRunner
 from saga.gateway.http_workflows import PATH as WORKFLOWS_PATH
 from saga.gateway.http_workflows import Workflows
 from saga.gateway.tenants import Tenants
@@ -39,21 +41,27 @@ class HttpServer:
         self._desk = desk
         self._tenants = tenants
         self._completions = Completions(settings, desk, engines, tenants)
-        self._counts = TokenCounts(desk, engines, tenants, settings.body_limit_bytes)
+        self._counts = TokenCounts(desk, engines, tenants, settings.body_limit_bytes, self._completions.budget)
         self._workflows = Workflows(desk, tenants)
         self._since = int(time.time())
-        self._runner = web.AppRunner(
-            self._app(),
-            access_log=None,
-            handler_cancellation=True,
-            auto_decompress=False,
-            shutdown_timeout=CLOSE_WITHIN_S,
+        self._runner = GatewayRunner(
+            self._app(), shutdown_timeout=CLOSE_WITHIN_S, access_log=None, auto_decompress=False
         )
 
     @property
     def in_flight(self) -> int:
         """Requests being served."""
         return self._completions.in_flight
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of bodies that wait for an engine."""
+        return self._completions.budget.held_bytes
+
+    def protocol(self) -> asyncio.Protocol:
+        """What serves one connection, for who brings a transport of its own. Listen first."""
+        assert self._runner.server is not None
+        return self._runner.server()
 
     async def listen(self) -> int:
         """Starts to serve; returns the port. OSError if it is taken."""
@@ -119,7 +127,7 @@ class HttpServer:
     async def _metrics(self, _request: web.Request) -> web.Response:
         metrics.WAITING.set(self._desk.state.waiting)
         metrics.RUNNING.set(self._desk.state.running)
-        metrics.BODY_BYTES.set(self._completions.waiting_bytes)
+        metrics.BODY_BYTES.set(self.waiting_bytes)
         metrics.CHAIN_BYTES.set(self._completions.chain_bytes)
         return web.Response(body=render(), headers={"Content-Type": CONTENT_TYPE})
 

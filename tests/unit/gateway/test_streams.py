@@ -11,6 +11,7 @@ from saga.gateway.api_errors import ApiError
 from saga.gateway.dialects.completion_stream import ChunkSplice
 from saga.gateway.dialects.dialect import understood
 from saga.gateway.dialects.table import DIALECTS
+from saga.gateway.relay import Relay
 from saga.gateway.transcript import Transcript
 from saga.kv.tokens import decode_ids, encode_text
 
@@ -200,3 +201,11 @@ def test_an_owed_end():
         COMPLETIONS_API.ending(completion(), transcript(event({"text": "", "finish_reason": "stop"})), "stop", 1)
         == sse.DONE
     )
+
+
+def test_an_event_that_is_none_of_its_api_loses_the_engine():
+    api = DIALECTS["responses"]
+    asked = understood(api, b'{"model":"m","input":"Hi","stream":true}')
+    relay = Relay(api, asked, Transcript(1000, api), splice=None, sent_tokens=0)
+    assert relay.take(b'event: response.failed\ndata: {"response":"no object"}\n\n') == b""
+    assert "no event of this API" in relay.lost

@@ -133,18 +133,20 @@ class Dialect(Protocol):
 def understood(dialect: Dialect, body: bytes) -> Asked:
     """The request in `body`. Raises ApiError that names the field and what to change."""
 
-    def read() -> Asked:
-        if not body.isascii():
-            body.decode()  # what is not read here must be valid, too: it goes to the engine
-        return dialect.parse(raw_body.decode(body), body)
+    return guarded(lambda: dialect.parse(raw_fields(body), body))
 
-    return guarded(read)
+
+def raw_fields(body: bytes) -> RawBody:
+    """Its fields, unread, in valid UTF-8: they go on to an engine. Call through `guarded`."""
+    if not body.isascii():
+        body.decode()
+    return raw_body.decode(body)
 
 
 def prints_of(dialect: Dialect, asked: Asked) -> Prints | None:
     """By which a request's messages are recognised; None: it has none."""
     given = asked.raw.get(dialect.messages_field)
-    if given is None:
+    if given is None or not dialect.messages_field:
         return None
     messages = raw_list.decode(given) if bytes(given)[:1] == b"[" else [given]
     return Prints(asked.opening, asked.roles, [bytes(message) for message in messages])
