@@ -28,7 +28,7 @@ async def test_unlimited_kv_reaches_the_printed_ideal_within_a_point(tmp_path):
             limit=8,
             max_steps=8,
             gap_cap_s=4.0,
-            gateway=mesh.gateway_url,
+            target=mesh.gateway_url,
             json=tmp_path / "out.json",
         )
         code = await bench_live(settings, Console(file=out), Console(file=io.StringIO()))

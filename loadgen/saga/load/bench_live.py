@@ -1,6 +1,6 @@
 """`saga bench live`: the same tasks on each system in turn, in real time; then a table, JSON and an exit code.
 
-Loads the workload, plans it once, then for each system starts a mesh (or uses the gateway given), replays and measures.
+Loads the workload, plans it once, then for each system starts a mesh (or uses the target given), replays and measures.
 Called by cli. Not the figures themselves (figures) nor how they look (report).
 """
 
@@ -11,17 +11,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from saga.load import swe_bench
-from saga.load.client import GatewayClient
+from saga.load.client import GatewayClient, Speech
 from saga.load.figures import Capacity, Figures, figures
 from saga.load.ideal import recorded_ideal
 from saga.load.mesh_target import (
+    UNKNOWN_TOKENS,
     Engines,
     Target,
     check_systems,
-    first_model,
-    gateway_engines,
     own_engines,
     own_mesh,
+    target_engines,
+    target_model,
     worst_lag,
 )
 from saga.load.plan import Plan
@@ -35,7 +36,7 @@ from saga.load.trace import Session, TraceError, read_sessions
 
 async def bench_live(settings: BenchSettings, out: Console, progress_to: Console) -> int:
     """Run the benchmark; 0 if every step was answered, else 1. Raises what reading, planning or starting raises."""
-    if settings.gateway is None:
+    if settings.target is None:
         check_systems(settings.systems)
     sessions, source = load_sessions(settings)
     results: list[Figures] = []
@@ -48,7 +49,7 @@ async def bench_live(settings: BenchSettings, out: Console, progress_to: Console
         plan = build_plan(sessions, plan_settings(settings, engines))
         facts = _facts(settings, engines, plan, source)
         print_plan(out, facts, plan)
-        for system in settings.systems if settings.gateway is None else ("gateway",):
+        for system in settings.systems if settings.target is None else ("target",):
             if servers is not None:
                 await servers.forget()
             async with _target(settings, engines, system, servers) as target:
@@ -75,7 +76,7 @@ def plan_settings(settings: BenchSettings, engines: Engines) -> PlanSettings:
     """What to replay of the sessions on these engines."""
     return PlanSettings(
         context_tokens=engines.context_tokens,
-        kv_tokens=engines.kv_tokens,
+        kv_tokens=engines.kv_tokens or UNKNOWN_TOKENS,
         limit=settings.limit,
         max_steps=settings.max_steps,
         min_steps=settings.min_steps,
@@ -87,8 +88,8 @@ def plan_settings(settings: BenchSettings, engines: Engines) -> PlanSettings:
 
 async def _engines(settings: BenchSettings, servers: SglangServers | None) -> Engines:
     """What the tasks run on: real servers say so themselves, as does a gateway; simulated engines have a profile."""
-    if settings.gateway is not None:
-        return await gateway_engines(settings.gateway)
+    if settings.target is not None:
+        return await target_engines(settings, settings.target)
     return own_engines(settings) if servers is None else await servers.engines(settings.shrink)
 
 
@@ -96,8 +97,8 @@ async def _engines(settings: BenchSettings, servers: SglangServers | None) -> En
 async def _target(
     settings: BenchSettings, engines: Engines, system: str, servers: SglangServers | None
 ) -> AsyncIterator[Target]:
-    if settings.gateway is not None:
-        yield Target(settings.gateway.rstrip("/"))
+    if settings.target is not None:
+        yield Target(settings.target.rstrip("/"))
         return
     async with own_mesh(settings, engines, system, servers.urls if servers is not None else ()) as target:
         yield target
@@ -114,8 +115,14 @@ async def _replay(
 ) -> Replayed:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     columns_tail = (TimeRemainingColumn(), TextColumn("{task.fields[failed]} failed"))
-    async with GatewayClient(target.gateway_url) as client:
-        model = first_model(await client.models(), target.gateway_url)
+    speech = Speech(
+        api=settings.api,
+        session_header=settings.session_header,
+        ignore_eos=settings.ignore_eos,
+        exact=settings.target is None and settings.api in ("completions", "chat"),
+    )
+    model = await target_model(settings, target.gateway_url)
+    async with GatewayClient(target.gateway_url, settings.api_key, speech) as client:
         with Progress(*columns, *columns_tail, console=progress_to) as progress:
             bar = progress.add_task(f"{system}: steps", total=plan.steps, failed=0)
             failed = 0
@@ -132,6 +139,7 @@ async def _replay(
                 concurrency=settings.concurrency,
                 splice=settings.splice,
                 seed=settings.seed,
+                api=settings.api,
             )
             return await Replay(plan, sessions, client, replay_settings, on_step).run()
 

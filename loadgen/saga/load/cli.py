@@ -17,6 +17,7 @@ from saga.cli import sglang_options
 from saga.cli.sglang import SglangSettings
 from saga.contract.errors import StartError
 from saga.engine.profile import UnknownProfileError
+from saga.load.apis import APIS
 from saga.load.bench_live import bench_live
 from saga.load.client import GatewayError
 from saga.load.planner import PlanError
@@ -94,7 +95,7 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Benc
         for name, value in vars(flags).items()
         if name in BenchSettings.__struct_fields__ and value is not None
     }
-    settings = msgspec.structs.replace(settings, **given)
+    settings = msgspec.structs.replace(settings, **given, api_key=environ.get("SAGA_API_KEY", ""))
     settings = msgspec.structs.replace(settings, sglang=_servers(flags, environ, settings))
     if settings.workload == CODING_SESSIONS and settings.sessions is None:
         named = environ.get("SAGA_SESSIONS")
@@ -111,7 +112,7 @@ def _servers(flags: argparse.Namespace, environ: Mapping[str, str], settings: Be
     if flags.engine != sglang_options.SGLANG:
         sglang_options.refuse_without_sglang(flags)
         return None
-    for name in ("demo", "profile", "speed", "gateway"):
+    for name in ("demo", "profile", "speed", "target"):
         if getattr(flags, name):
             raise StartError(f"--{name} does not go with --engine sglang: real servers are as they are")
     servers = sglang_options.sglang_settings(flags, environ, Path())
@@ -147,7 +148,15 @@ def _parser() -> argparse.ArgumentParser:
     live.add_argument("--seed", type=int, metavar="N", help="choice of sessions and their text (default 0)")
     live.add_argument("--json", type=_writable, metavar="FILE", help="write the figures there too")
     live.add_argument("--no-splice", action="store_const", const=False, dest="splice", help="never reuse answers")
-    live.add_argument("--gateway", metavar="URL", help="use this gateway instead of starting a mesh")
+    live.add_argument(
+        "--target", "--gateway", metavar="URL", help="replay on this gateway, router or engine instead of a mesh"
+    )
+    live.add_argument("--api", choices=APIS, help="what to speak (default completions)")
+    live.add_argument(
+        "--session-header", metavar="NAME", help="name sessions in this header instead of SAGA's; '' for in none"
+    )
+    live.add_argument("--target-model", metavar="M", help="of the target (default its first)")
+    live.add_argument("--no-ignore-eos", action="store_const", const=False, dest="ignore_eos", help="do not send it")
     sglang_options.add_arguments(live)
     return parser
 

@@ -1,5 +1,4 @@
-"""Sends one step to the gateway and reads its stream: times, usage, text and what the response headers say about the
-mesh.
+"""Sends one step to an endpoint and reads its stream: times, usage, text and what the response headers say.
 
 No plan and no pacing here (replay), no statistics (report). A refusal with `Retry-After` is waited out and counted as
 waiting.
@@ -14,13 +13,30 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from saga.load.apis import ANTHROPIC_VERSION, PATHS, Api, Said, Turn, body_of, read_event
+
 STALL_S = 300.0
 RETRYABLE = (429, 503)
 MAX_RETRY_AFTER_S = 60.0
+WORKER_HEADERS = ("X-Saga-Worker", "x-smg-routed-worker-id")
+
+
+class Speech(Struct, frozen=True):
+    """How an endpoint is spoken to. `session_header`: gets the session's id in place of SAGA's own headers; empty: no
+    header says whose a step is; None: SAGA's own. `exact`: an answer of another length than asked for is a failure.
+    """
+
+    api: Api = "completions"
+    session_header: str | None = None
+    ignore_eos: bool = True
+    exact: bool = True
 
 
 class StepRequest(Struct, frozen=True):
-    """One call: the prompt (one ASCII character per token) and whose it is. `final`: the last step of its session."""
+    """One call: the prompt (one ASCII character per token) and whose it is. `final`: the last step of its session.
+
+    `turns`: the prompt as messages, for APIs that have them; empty: it is one message.
+    """
 
     model: str
     prompt: str
@@ -29,6 +45,7 @@ class StepRequest(Struct, frozen=True):
     session: str
     parent: str | None = None
     final: bool = False
+    turns: tuple[Turn, ...] = ()
 
 
 class StepAnswer(Struct):
@@ -52,26 +69,6 @@ class StepAnswer(Struct):
     error: str = ""
 
 
-class _Choice(Struct):
-    text: str = ""
-
-
-class _CachedTokens(Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _CachedTokens | None = None
-
-
-class _Chunk(Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: msgspec.Raw = msgspec.Raw()
-
-
 class SagaFacts(Struct, frozen=True):
     """What the gateway says about a model's engines, as they are (shrunk); `kv_tokens` is the sum over `workers`."""
 
@@ -84,9 +81,10 @@ class SagaFacts(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """An entry of `/v1/models`."""
+    """An entry of `/v1/models`. `max_model_len`: its context, where the server says so."""
 
     id: str
+    max_model_len: int | None = None
     saga: SagaFacts | None = None
 
 
@@ -98,22 +96,26 @@ class GatewayError(Exception):
     """The gateway cannot be used as it is; the message says what it answered."""
 
 
-_DECODE_CHUNK = msgspec.json.Decoder(_Chunk).decode
 _ENCODE = msgspec.json.Encoder().encode
+PLAIN = Speech()
 
 
 class GatewayClient:
-    """An HTTP client for one gateway; use as an async context manager."""
+    """An HTTP client for one gateway, router or engine; use as an async context manager."""
 
-    def __init__(self, base_url: str, api_key: str = "") -> None:
-        self._base_url = base_url.rstrip("/")
+    def __init__(self, base_url: str, api_key: str = "", speech: Speech = PLAIN) -> None:
+        self._base_url = base_url.rstrip("/").removesuffix("/v1")
         self._api_key = api_key
+        self._speech = speech
+        self._url = self._base_url + PATHS[speech.api]
         self._http: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
         headers = {"Content-Type": "application/json"}
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
+        if self._speech.api == "messages":
+            headers |= {"anthropic-version": ANTHROPIC_VERSION, "x-api-key": self._api_key}
         self._http = aiohttp.ClientSession(
             headers=headers,
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
@@ -142,21 +144,10 @@ class GatewayClient:
         """Send one step and read its whole answer; `on_first` is called at the first byte. Never raises for a failed
         step.
         """
-        body = _ENCODE(
-            {
-                "model": request.model,
-                "prompt": request.prompt,
-                "max_tokens": request.max_tokens,
-                "stream": True,
-                "ignore_eos": True,
-                "stream_options": {"include_usage": True},
-            }
-        )
-        headers = {"X-Saga-Workflow": request.workflow, "X-Saga-Session": request.session}
-        if request.parent is not None:
-            headers["X-Saga-Parent"] = request.parent
-        if request.final:
-            headers["X-Saga-Final"] = "1"
+        speech = self._speech
+        turns = request.turns or (Turn("user", request.prompt),)
+        body = _ENCODE(body_of(speech.api, request.model, turns, request.max_tokens, ignore_eos=speech.ignore_eos))
+        headers = _whose(request, speech.session_header)
         answer = StepAnswer(time.monotonic())
         try:
             while True:
@@ -168,7 +159,7 @@ class GatewayClient:
         except (aiohttp.ClientError, TimeoutError, ConnectionError, msgspec.MsgspecError) as error:
             answer.error = f"{type(error).__name__}: {error}"
         received = answer.completion_tokens or len(answer.text)
-        if not answer.error and received != request.max_tokens:
+        if not answer.error and (received != request.max_tokens if speech.exact else not received):
             answer.error = f"expected {request.max_tokens} tokens, got {received}"
         answer.last_s = time.monotonic()
         return answer
@@ -177,7 +168,7 @@ class GatewayClient:
         self, body: bytes, headers: dict[str, str], answer: StepAnswer, on_first: Callable[[], None]
     ) -> float | None:
         """Seconds to wait before the next attempt, or None when the answer is settled, well or not."""
-        async with self._http.post(f"{self._base_url}/v1/completions", data=body, headers=headers) as response:
+        async with self._http.post(self._url, data=body, headers=headers) as response:
             if response.status in RETRYABLE and "Retry-After" in response.headers:
                 await response.read()
                 return _retry_after_s(response.headers["Retry-After"])
@@ -186,14 +177,26 @@ class GatewayClient:
                 answer.error = f"HTTP {response.status}: {text}"
                 return None
             answer.waited = response.headers.get("X-Saga-Waited", "")
-            answer.worker = response.headers.get("X-Saga-Worker", "")
+            answer.worker = next((response.headers[name] for name in WORKER_HEADERS if name in response.headers), "")
             answer.control_ms = _number(response.headers.get("X-Saga-Control-Ms"))
             await _read_stream(response.content, answer, on_first)
             return None
 
 
+def _whose(request: StepRequest, session_header: str | None) -> dict[str, str]:
+    """Headers that say which session a step is of."""
+    if session_header is not None:
+        return {session_header: request.session} if session_header else {}
+    headers = {"X-Saga-Workflow": request.workflow, "X-Saga-Session": request.session}
+    if request.parent is not None:
+        headers["X-Saga-Parent"] = request.parent
+    if request.final:
+        headers["X-Saga-Final"] = "1"
+    return headers
+
+
 async def _read_stream(content: aiohttp.StreamReader, answer: StepAnswer, on_first: Callable[[], None]) -> None:
-    """Read server-sent events to `[DONE]`, filling `answer`. A stream that ends before is an error."""
+    """Read server-sent events to the last, filling `answer`. A stream that ends before is an error."""
     parts: list[str] = []
     rest = b""
     while data := await content.readany():
@@ -203,20 +206,19 @@ async def _read_stream(content: aiohttp.StreamReader, answer: StepAnswer, on_fir
             if not line.startswith(b"data:"):
                 if line.startswith(b": X-Saga-"):
                     _take_comment(line.decode(errors="replace"), answer)
-                continue  # a blank line, or a comment that keeps proxies alive
-            payload = line[5:].strip()
-            if payload == b"[DONE]":
-                answer.text = "".join(parts)
-                await content.read()  # the end of the body: only then is the connection free for the next step
-                return
-            chunk = _DECODE_CHUNK(payload)
-            if chunk.choices and chunk.choices[0].text:
+                continue  # a blank line, an event's name, or a comment that keeps proxies alive
+            said = read_event(line[5:].strip())
+            if said.text:
                 if not parts:
                     answer.first_s = time.monotonic()
                     on_first()
-                parts.append(chunk.choices[0].text)
-            _take_rest(chunk, answer)
-    answer.error = answer.error or "the stream ended before [DONE]"
+                parts.append(said.text)
+            _take_rest(said, answer)
+            if said.ended:
+                answer.text = "".join(parts)
+                await content.read()  # the end of the body: only then is the connection free for the next step
+                return
+    answer.error = answer.error or "the stream ended before its last event"
 
 
 def _take_comment(line: str, answer: StepAnswer) -> None:
@@ -231,17 +233,16 @@ def _take_comment(line: str, answer: StepAnswer) -> None:
             answer.control_ms = _number(value)
 
 
-def _take_rest(chunk: _Chunk, answer: StepAnswer) -> None:
-    """Usage and error of a chunk; most have neither."""
-    if bytes(chunk.error) not in {b"", b"null"}:
-        answer.error = f"stream error: {bytes(chunk.error)[:300].decode(errors='replace')}"
-    usage = chunk.usage
-    if usage is None:
-        return
-    answer.prompt_tokens = usage.prompt_tokens
-    answer.completion_tokens = usage.completion_tokens
-    if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
-        answer.cached_tokens = usage.prompt_tokens_details.cached_tokens
+def _take_rest(said: Said, answer: StepAnswer) -> None:
+    """Usage and error of an event; most have neither."""
+    if said.error:
+        answer.error = f"stream error: {said.error}"
+    if said.prompt_tokens >= 0:
+        answer.prompt_tokens = said.prompt_tokens
+    if said.completion_tokens >= 0:
+        answer.completion_tokens = said.completion_tokens
+    if said.cached_tokens >= 0:
+        answer.cached_tokens = said.cached_tokens
 
 
 def _retry_after_s(header: str) -> float:

@@ -123,8 +123,10 @@ class TaskText:
         return whole + tail
 
     def answered(self, agent: PlannedAgent, step: PlannedStep, prompt: str, received: str | None) -> None:
-        """The answer to `prompt`; one that is not one ASCII character per token cannot be spliced and is dropped."""
-        if received is None or not received.isascii() or len(received) != step.max_tokens:
+        """The answer to `prompt`; one that is more than an ASCII character for each token cannot be spliced, and is
+        dropped.
+        """
+        if not received or not received.isascii() or len(received) > step.max_tokens:
             return
         last = self._last[agent.name]
         last.carry = prompt[len(last.fixed) :] + received

@@ -23,12 +23,14 @@ from saga.load.client import GatewayClient, GatewayError, Model
 from saga.load.settings import SHRUNK_PAGE_TOKENS, BenchSettings
 
 LAG_PATIENCE_S = 5.0
+UNKNOWN_TOKENS = 2**40  # no limit that we know of
+SHOWN_MODELS = 8
 WORKERS_WITHIN_S = 60.0
 WORKERS_POLL_S = 0.1
 
 
 class Engines(Struct, frozen=True):
-    """The engines of a pool. Tokens are those before shrinking; `workers` 0: unknown."""
+    """The engines of a pool. Tokens are those before shrinking; `workers` and `kv_tokens` 0: unknown."""
 
     profile: str
     speed: float
@@ -69,13 +71,23 @@ def own_engines(settings: BenchSettings) -> Engines:
     )
 
 
-async def gateway_engines(url: str) -> Engines:
-    """The engines behind a gateway, as its `/v1/models` says. Raises GatewayError when it does not."""
-    async with GatewayClient(url) as client:
-        model = first_model(await client.models(), url)
+async def target_engines(settings: BenchSettings, url: str) -> Engines:
+    """The engines behind an endpoint, as its `/v1/models` says. Of those that are not SAGA it says little: speed and
+    shrink are then the settings', KV and workers unknown. Raises GatewayError when it does not answer.
+    """
+    model = await target_model(settings, url)
     facts = model.saga
     if facts is None:
-        raise GatewayError(f"{url}/v1/models says nothing of the engines behind {model.id!r}: is it a SAGA gateway?")
+        context_tokens = model.max_model_len * settings.shrink if model.max_model_len else UNKNOWN_TOKENS
+        return Engines(
+            profile=model.id,
+            speed=settings.speed,
+            shrink=settings.shrink,
+            context_tokens=context_tokens,
+            kv_tokens=0,
+            page_tokens=settings.page_tokens or (SHRUNK_PAGE_TOKENS if settings.shrink > 1 else 1),
+            workers=0,
+        )
     return Engines(
         profile=model.id,
         speed=facts.speed,
@@ -85,6 +97,19 @@ async def gateway_engines(url: str) -> Engines:
         page_tokens=facts.page_tokens,
         workers=facts.workers,
     )
+
+
+async def target_model(settings: BenchSettings, url: str) -> Model:
+    """The model to replay on. Raises GatewayError when the endpoint does not answer, or has not the one asked for."""
+    async with GatewayClient(url, settings.api_key) as client:
+        models = await client.models()
+    if not settings.target_model:
+        return first_model(models, url)
+    for model in models:
+        if model.id == settings.target_model:
+            return model
+    known = ", ".join([model.id for model in models][:SHOWN_MODELS])
+    raise GatewayError(f"{url}/v1/models has no {settings.target_model!r}; it lists {known or 'none'}")
 
 
 def first_model(models: list[Model], url: str) -> Model:

@@ -12,11 +12,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from saga.load.apis import Api, sequence_of
 from saga.load.client import StepAnswer, StepRequest
 from saga.load.content import Numbering, Speller, TaskText
 from saga.load.ideal import Chain, InfiniteCache
 from saga.load.plan import Plan, PlannedAgent, PlannedTask
 from saga.load.trace import Session
+from saga.load.turns import Talk
 
 
 class Completer(Protocol):
@@ -36,6 +38,7 @@ class ReplaySettings(Struct, frozen=True):
     concurrency: int | None = None
     splice: bool = True
     seed: int = 0
+    api: Api = "completions"
 
 
 class StepRecord(Struct, frozen=True):
@@ -128,33 +131,38 @@ class Replay:
             await main_answered[agent.after_step].wait()
         await self._think(agent.start_s)
         chain = Chain()
+        api = self._settings.api
+        talk = Talk(agent.steps[0].shared_blocks * self._plan.block_chars)
         failed = held = 0
         for index, step in enumerate(agent.steps):
             await self._think(step.think_s)
             prompt = text.prompt(agent, step)
             # Not said to be final, though a replay knows: an agent learns that from the answer.
+            turns = talk.asked(prompt)
+            sequence = sequence_of(api, turns)
             request = StepRequest(
-                self._settings.model, prompt, step.max_tokens, task.session_id, agent.name, agent.parent
+                self._settings.model, prompt, step.max_tokens, task.session_id, agent.name, agent.parent, turns=turns
             )
             self._hold(len(prompt) - held)
             ideal_tokens = -1
 
-            def first(prompt: str = prompt) -> None:
+            def first(sequence: str = sequence) -> None:
                 nonlocal ideal_tokens
-                ideal_tokens = self._ideal.cached_tokens(chain, prompt)
+                ideal_tokens = self._ideal.cached_tokens(chain, sequence)
 
             answer = await self._client.complete(request, first)
             received, answer.text = answer.text, ""
             if answer.error:
                 failed += 1
             else:
-                self._ideal.insert(chain, prompt + received)
+                self._ideal.insert(chain, sequence + received)
                 if self._settings.splice:
+                    talk.answered(received)
                     text.answered(agent, step, prompt, received)
             held = len(prompt) + len(received)
             over = index == len(agent.steps) - 1
             self._hold(-len(prompt) if over else len(received))
-            self._steps.append(StepRecord(agent.name, index, len(prompt), ideal_tokens, answer))
+            self._steps.append(StepRecord(agent.name, index, len(sequence), ideal_tokens, answer))
             self._on_step(not answer.error)
             if agent.parent is None:
                 main_answered[index].set()

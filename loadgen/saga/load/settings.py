@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from saga.cli.sglang import SglangSettings
+from saga.load.apis import Api
 
 CODING_SESSIONS = "coding-sessions"
 SWE_BENCH = "swe-bench"
@@ -36,7 +37,12 @@ class BenchSettings(Struct, frozen=True):
     concurrency: int | None = None
     seed: int = 0
     splice: bool = True
-    gateway: str | None = None
+    target: str | None = None  # an endpoint that somebody else runs, in place of a mesh
+    api: Api = "completions"
+    session_header: str | None = None  # in place of SAGA's own headers; empty: none
+    target_model: str = ""  # of the target; empty: its first
+    ignore_eos: bool = True
+    api_key: str = ""
     sglang: SglangSettings | None = None  # real servers instead of simulated engines
     json: Path | None = None
 

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from saga.load.traces.files import FORMATS, read_sessions, write_sessions
+from saga.load.traces.files import FORMATS, WRITABLE, read_sessions, write_sessions
 from saga.load.traces.session import Sessions, TraceError
 from saga.load.traces.stats import Quantiles, TraceStats, trace_stats
 
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("file", type=Path, metavar="IN", help="a trace, plain or .gz")
     convert.add_argument("out", type=Path, metavar="OUT", help="where to; .gz is compressed")
-    convert.add_argument("--to", choices=FORMATS, default="recorded", help="format to write (default recorded)")
+    convert.add_argument("--to", choices=WRITABLE, default="recorded", help="format to write (default recorded)")
     for kind in (stats, convert):
         kind.add_argument("--format", choices=FORMATS, help="format of the file (default: seen from its content)")
         kind.add_argument("--skip-bad", action="store_true", help="count and leave out lines that cannot be read")

@@ -14,7 +14,7 @@ from saga.load.settings import BenchSettings
 async def run(gateway, tmp_path, **changes):
     out = io.StringIO()
     settings = BenchSettings(
-        workload="swe-bench", limit=3, max_steps=4, gap_cap_s=0.01, gateway=gateway.url, json=tmp_path / "out.json"
+        workload="swe-bench", limit=3, max_steps=4, gap_cap_s=0.01, target=gateway.url, json=tmp_path / "out.json"
     )
     console = Console(file=out, width=160)
     code = await bench_live(msgspec.structs.replace(settings, **changes), console, Console(file=io.StringIO()))
@@ -54,4 +54,4 @@ async def test_a_failed_step_is_exit_code_1(gateway, tmp_path):
     code, text, document = await run(gateway, tmp_path)
     assert code == 1
     assert document["systems"][0]["steps_failed"] == 1
-    assert "gateway failed: HTTP 500: broken" in text
+    assert "target failed: HTTP 500: broken" in text

@@ -55,7 +55,7 @@ def test_every_flag_is_taken(tmp_path):
         seed=9,
         splice=False,
         json=tmp_path / "out.json",
-        gateway="http://g",
+        target="http://g",
     )
 
 
@@ -107,7 +107,7 @@ def test_a_start_that_cannot_be_is_one_line_and_code_2(argv, said, capsys):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("other", [["--demo"], ["--speed", "2"], ["--profile", "p"], ["--gateway", "http://g"]])
+@pytest.mark.parametrize("other", [["--demo"], ["--speed", "2"], ["--profile", "p"], ["--target", "http://g"]])
 def test_what_only_simulated_engines_have_does_not_go_with_real_ones(other):
     with pytest.raises(StartError, match=f"{other[0]} does not go with --engine sglang"):
         settings("--engine", "sglang", "--model", "x/y", *other)

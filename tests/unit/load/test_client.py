@@ -77,7 +77,7 @@ async def test_a_refusal_with_retry_after_is_waited_out(gateway):
     [
         (scripted(b'{"error": {"message": "no"}}', status=429), "HTTP 429"),
         (scripted(b"oops", status=500), "HTTP 500: oops"),
-        (scripted(b'data: {"choices":[{"text":"a"}]}\n\n'), r"ended before \[DONE\]"),
+        (scripted(b'data: {"choices":[{"text":"a"}]}\n\n'), r"ended before its last event"),
         (scripted(b'data: {"error":{"message":"engine died"}}\n\n', b"data: [DONE]\n\n"), "engine died"),
         (scripted(b"data: {broken\n\n"), "DecodeError"),
         (

@@ -11,7 +11,7 @@ from saga.load.ideal import recorded_ideal
 from saga.load.planner import PlanSettings, build_plan
 from saga.load.trace import Session, Step, SubAgent, TraceError, read_sessions
 from saga.load.traces import mooncake, recorded, tracelab, trie
-from saga.load.traces.files import FORMATS, recognise, write_sessions
+from saga.load.traces.files import WRITABLE, recognise, write_sessions
 from saga.load.traces.lines import BadLines
 from saga.load.traces.prompts import Prompts, as_runs, common_blocks, following, kept_tokens, leading
 from saga.load.traces.session import END_TURN, TOOL_USE, Sessions
@@ -194,7 +194,7 @@ def test_subagents_become_sessions_of_their_own_where_a_format_has_none():
     assert any("sub-agent" in lost for lost in trie.write([session]).lost)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITABLE)
 def test_a_format_is_recognised_from_its_content(tmp_path, name):
     (tmp_path / "in").write_text(TRIE + "\n")
     sessions = read_sessions(tmp_path / "in")

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from saga.load.traces import mooncake, recorded, tracelab, trie
+from saga.load.traces import dag, mooncake, recorded, tracelab, trie
 from saga.load.traces.lines import BadLines, read_lines, shown, write_lines
 from saga.load.traces.session import FormatName, Session, Sessions, TraceError, Written
 
@@ -22,6 +22,7 @@ _PARSERS: dict[FormatName, Callable[[Iterable[tuple[int, bytes]], BadLines], lis
     "mooncake": mooncake.parse,
     "tracelab": tracelab.parse,
     "trie": trie.parse,
+    "dag": dag.parse,
 }
 _WRITERS: dict[FormatName, Callable[[Sequence[Session]], Written]] = {
     "recorded": recorded.write,
@@ -29,6 +30,7 @@ _WRITERS: dict[FormatName, Callable[[Sequence[Session]], Written]] = {
     "tracelab": tracelab.write,
     "trie": trie.write,
 }
+WRITABLE: tuple[FormatName, ...] = tuple(_WRITERS)  # AIPerf replays texts, which sessions here do not keep
 _MARKS: dict[str, FormatName] = {  # the field that only one format has
     "steps": "recorded",
     "block_tokens": "recorded",
@@ -36,6 +38,7 @@ _MARKS: dict[str, FormatName] = {  # the field that only one format has
     "input_length": "mooncake",
     "input_prompt_length": "trie",
     "num_turns": "trie",
+    "turns": "dag",
 }
 
 
@@ -88,6 +91,8 @@ def _format_of(line: bytes) -> FormatName | None:
 
 def write_sessions(path: Path, sessions: Sequence[Session], file_format: FormatName) -> Written:
     """Write a file, gzip if its name ends so. What the format cannot say is in the result."""
+    if file_format not in _WRITERS:
+        raise TraceError(f"{path}: {file_format} can only be read; written can be {', '.join(WRITABLE)}")
     written = _WRITERS[file_format](sessions)
     write_lines(path, written.lines)
     return written

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 
 MAIN_AGENT = "main"
 TOOL_USE, END_TURN = "tool_use", "end_turn"
-FormatName = Literal["recorded", "mooncake", "tracelab", "trie"]
+FormatName = Literal["recorded", "mooncake", "tracelab", "trie", "dag"]
 
 Tokens = Annotated[int, Meta(ge=0)]
 Run = tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=1)]]
