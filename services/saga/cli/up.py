@@ -41,6 +41,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--system", default=DEFAULTS.system, metavar="S", help=f"{' or '.join(SYSTEMS)}")
     for point in ("admission", "placement", "retention"):
         parser.add_argument(f"--{point}-policy", default="", metavar="P", help="instead of the system's")
+    parser.add_argument("--compat", action="store_true", help="engines also answer what other routers ask of a worker")
     parser.add_argument("--tenants", type=Path, metavar="FILE", help="TOML of API keys; none: all are `default`")
     sglang_options.add_arguments(parser)
     parser.set_defaults(act=act)
@@ -66,6 +67,7 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Mesh
         state_dir=flags.state_dir,
         nats_url=environ.get("SAGA_NATS_URL", ""),
         cell=environ.get("SAGA_CELL", DEFAULTS.cell),
+        env={"engine": {"SAGA_ENGINE_COMPAT": "true"}} if flags.compat else {},
     )
 
 
@@ -74,6 +76,8 @@ def servers_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Sglan
     if flags.engine != sglang_options.SGLANG:
         sglang_options.refuse_without_sglang(flags)
         return None
+    if flags.compat:
+        raise StartError("--compat is of simulated engines: real ones answer what they answer")
     for name in ("profile", "speed", "shrink"):
         if getattr(flags, name) != getattr(DEFAULTS, name):
             raise StartError(f"--{name} is of simulated engines: real ones are as they are")

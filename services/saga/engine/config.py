@@ -51,6 +51,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     schedule: Schedule = "fcfs"
     host_kv_tokens: Annotated[int, Meta(ge=0)] = 0
     """Size of a host KV tier, more than `kv_tokens`; after shrinking. 0: no such tier."""
+    compat: bool = False
+    """Also answers what other routers ask of a worker; see `http_compat.py`."""
     max_body_bytes: Annotated[int, Meta(gt=0)] = 64 << 20
 
 

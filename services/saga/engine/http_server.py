@@ -11,6 +11,7 @@ from aiohttp import web
 from saga.engine.config import PREFIX, EngineConfig, engine_of, profile_of
 from saga.engine.http_admin import AdminEndpoints
 from saga.engine.http_ask import Asks
+from saga.engine.http_compat import CompatEndpoints
 from saga.engine.http_errors import api_errors
 from saga.engine.http_generate import GenerateEndpoints
 from saga.engine.service import EngineService
@@ -57,7 +58,10 @@ async def serving(settings: EngineConfig, clock: Clock | None = None) -> AsyncIt
     )
     app = web.Application(middlewares=[api_errors], client_max_size=settings.max_body_bytes)
     GenerateEndpoints(engine, Asks(profile, settings.seed), model).add_to(app.router)
-    AdminEndpoints(engine, settings, publisher, model=model).add_to(app.router)
+    admin = AdminEndpoints(engine, settings, publisher, model=model)
+    admin.add_to(app.router)
+    if settings.compat:
+        CompatEndpoints(engine, model, admin.loads).add_to(app.router)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S)
     replays = asyncio.create_task(publisher.serve_replays(), name="kv-replays")
     try:

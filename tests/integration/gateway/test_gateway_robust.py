@@ -31,7 +31,12 @@ async def raw(mesh, data):
         (b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 9_000 + b"\r\n\r\n", 431, "headers_too_large", "8190"),
         (b"GET /" + b"y" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431, "headers_too_large", "8190"),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 140 + b"\r\n", 431, "headers_too_large", "128"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"y" * 6_000 + b"\r\n") * 6 + b"\r\n", 431, "headers_too_large", "32768"),
+        (
+            b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"y" * 6_000 + b"\r\n") * 6 + b"\r\n",
+            431,
+            "headers_too_large",
+            "32768",
+        ),
         (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", 417, "expectation_failed", "tea"),
         (b"CONNECT /v1/completions HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found", ""),
     ],
