@@ -26,6 +26,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     body_limit_bytes: int = 16 * MIB  # of one request
     waiting_body_bytes: int = 256 * MIB  # of all requests that wait for an engine; above it 503
     messages_share_kv: bool = False  # tenants may use /v1/messages, where SGLang cannot keep their KV apart
+    clean_prefix: str = ""  # tenants whose prompts lose their noise (billing lines, order of tools), by commas; *: all
     chain_bytes: int = 256 * MIB  # of page chains kept for sessions, least recently used out first
     resume_bytes: int = MIB  # of generated text kept per stream, to continue it if its engine dies
     body_within_s: float = 60.0  # for a request's body to arrive

@@ -32,12 +32,15 @@ from saga.gateway.http_client import ClientGoneError
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_exchange import Exchange
+from saga.gateway.http_noise import receipt_of, told_noise
 from saga.gateway.http_prefetch import Prefetcher
+from saga.gateway.hygiene import CLEAN, Hygiene
 from saga.gateway.identity import IDENTITY, Identities, Identity, told_of
 from saga.gateway.recognisers import Evidence
 from saga.gateway.running_keys import RunningKeys
 from saga.gateway.sessions import Prompt, SessionChains
 from saga.gateway.tenants import Tenant, Tenants
+from saga.gateway.tidying import CleanFor, tidied
 from saga.runtime.log import get_logger
 
 THREAD_FROM_BYTES: Final = 64 * 1024  # of a body; below, a thread costs more than it saves
@@ -57,6 +60,7 @@ class _Request:
         "error",
         "exchange",
         "key",
+        "noise",
         "outcome",
         "step",
         "tenant",
@@ -73,6 +77,7 @@ class _Request:
         self.exchange: Exchange | None = None
         self.outcome = "failed"
         self.error = ""
+        self.noise = CLEAN
 
 
 class Completions:
@@ -86,6 +91,8 @@ class Completions:
         self._chains = SessionChains(settings.chain_bytes)
         desk.on_prefetch = Prefetcher(desk, engines, tenants, self._chains).perform
         self._identities = Identities()
+        self._hygiene = Hygiene()
+        self._clean_for = CleanFor(settings.clean_prefix)
         self._keys = RunningKeys()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenize")
         self._live: dict[asyncio.Task[object], _Request] = {}
@@ -163,7 +170,9 @@ class Completions:
         body = await read_body(request, self._settings.body_limit_bytes, live.body.grew, self._settings.body_within_s)
         read_s = self._desk.now_s()
         large = len(body) > THREAD_FROM_BYTES
-        asked = await self._aside(understood, live.dialect, body) if large else understood(live.dialect, body)
+        tidy = tidied if self._clean_for.wants(tenant.id) else None
+        reading = partial(understood, live.dialect, body, tidy)
+        asked = await self._aside(reading) if large else reading()
         pool = self._pool_of(live.dialect, asked)
         whose = self._identities.identify(
             Evidence(request.headers, asked.raw),
@@ -174,11 +183,16 @@ class Completions:
         )
         live.whose = whose
         last = self._chains.last(whose.session) if whose.lasting else None
+        head = self._hygiene.head(live.dialect.api, asked.raw, asked.roles)
+        live.noise = self._hygiene.look(tenant.id, head, asked.token_bytes, last.token_bytes if last else b"")
+        told_noise(live.noise, tenant.id)
         hashing = partial(sessions.advance, last, asked.token_bytes, pool.page_tokens, cache_salt)
         prompt = await self._aside(hashing) if large else hashing()
         if whose.lasting and not whose.final:
             self._chains.keep(whose.session, prompt)
-        live.step = self._step(asked, prompt, whose=whose, tenant=tenant, pool=pool, read_s=read_s)
+        live.step = self._step(
+            asked, prompt, whose=whose, tenant=tenant, pool=pool, read_s=read_s, agent_class=live.noise.agent_class
+        )
         live.exchange = Exchange(
             request,
             self._desk,
@@ -187,7 +201,7 @@ class Completions:
             asked,
             cache_salt,
             opening_events=OPENING_EVENTS if whose.conversation is not None else 0,
-            told=told_of(whose) if request.headers.get(IDENTITY) else {},
+            told=(told_of(whose) if request.headers.get(IDENTITY) else {}) | receipt_of(live.noise, request.headers),
             read_s=read_s,
             keepalive_s=self._settings.keepalive_s,
             resume_bytes=self._settings.resume_bytes,
@@ -225,7 +239,15 @@ class Completions:
         return pool
 
     def _step(
-        self, asked: Asked, prompt: Prompt, *, whose: Identity, tenant: Tenant, pool: Pool, read_s: float
+        self,
+        asked: Asked,
+        prompt: Prompt,
+        *,
+        whose: Identity,
+        tenant: Tenant,
+        pool: Pool,
+        read_s: float,
+        agent_class: str,
     ) -> StepReady:
         hashes, stride = prompt.new_hashes()
         return StepReady(
@@ -237,7 +259,7 @@ class Completions:
             session=whose.session,
             parent=whose.parent,
             pool=pool.pool,
-            agent_class=asked.agent_class,
+            agent_class=agent_class or asked.agent_class,
             prompt_tokens=asked.prompt_tokens,
             max_output_tokens=asked.max_tokens or pool.context_tokens - asked.prompt_tokens,
             page_tokens=pool.page_tokens,
@@ -289,4 +311,6 @@ def _log(live: _Request) -> None:
         output_tokens=done.output_tokens if done else 0,
         cached_tokens=done.cached_tokens if done else 0,
         finish=done.finish_reason if done else "",
+        noise=",".join(live.noise.noises),
+        noise_tokens=live.noise.tokens,
     )

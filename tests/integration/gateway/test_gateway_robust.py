@@ -121,3 +121,29 @@ async def test_a_client_that_takes_nothing_is_let_go_and_so_is_its_engine(start)
     await mesh.until(lambda: mesh.server.in_flight == 0)
     assert (await mesh.leaders.cancelled()).failed is False
     response.close()
+
+
+async def test_noise_at_the_head_of_prompts_is_told_to_who_asks_and_taken_out_for_who_wants_it(start):
+    def body(number):
+        system = f"x-anthropic-billing-header: cch={number};\n" + "You are careful. " * 20
+        return {
+            "model": "tiny",
+            "max_tokens": 2,
+            "messages": [{"role": "system", "content": system}, {"role": "user", "content": "Hi"}],
+        }
+
+    for clean in ("", "default"):
+        mesh = await start(engines=1, clean_prefix=clean)
+        with structlog.testing.capture_logs() as logged:
+            answers = [await mesh.ask(body(number), "chat", X_Saga_Explain="1") for number in range(3)]
+        told = [answer.headers.get("X-Saga-Prefix-Noise", "") for answer in answers]
+        noisy = [line for line in logged if line["event"] == "prefix.noise"]
+        sent = [asked["messages"][0]["content"][:9] for asked in mesh.engines[0].bodies]
+        assert len({step.agent_class for step in mesh.leaders.steps}) == 1
+        if clean:
+            assert (told, noisy, set(sent)) == ([""] * 3, [], {"You are c"})
+        else:
+            assert [line["steps"] for line in noisy] == [1, 2]
+            assert told[0] == ""
+            assert told[1].startswith("billing; tokens=3")
+            assert set(sent) == {"x-anthrop"}

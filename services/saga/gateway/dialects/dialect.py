@@ -3,6 +3,7 @@
 A body passes through as it came but for the fields by which an engine is controlled; `Asked` is what was read of it.
 """
 
+from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -130,10 +131,15 @@ class Dialect(Protocol):
         ...
 
 
-def understood(dialect: Dialect, body: bytes) -> Asked:
-    """The request in `body`. Raises ApiError that names the field and what to change."""
+def understood(dialect: Dialect, body: bytes, tidy: Callable[[RawBody], RawBody] | None = None) -> Asked:
+    """The request in `body`, tidied first if asked to. Raises ApiError that names the field and what to change."""
 
-    return guarded(lambda: dialect.parse(raw_fields(body), body))
+    def read() -> Asked:
+        raw = raw_fields(body)
+        clean = tidy(raw) if tidy is not None else raw
+        return dialect.parse(clean, body if clean is raw else msgspec.json.encode(clean))
+
+    return guarded(read)
 
 
 def raw_fields(body: bytes) -> RawBody:
