@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from saga.gateway.dialects.dialect import RawBody, raw_list
-from saga.gateway.hygiene import BILLING, canonical_tools
+from saga.gateway.heads import BILLING, canonical_tools
 
 _json: Final = msgspec.json.Decoder()
 _MARK: Final = b"billing-header:"

@@ -9,7 +9,8 @@ import pytest
 from saga.contract.ids import TenantId
 from saga.gateway.dialects.dialect import raw_fields, understood
 from saga.gateway.dialects.table import DIALECTS
-from saga.gateway.hygiene import DATE, Hygiene
+from saga.gateway.heads import DATE
+from saga.gateway.hygiene import MAX_CLASSES, Hygiene
 from saga.gateway.tidying import CleanFor, tidied
 
 RED = TenantId("red")
@@ -107,6 +108,14 @@ def test_a_hostile_head_takes_no_long_look():
         started_s = time.process_time()
         agent.ask(unit * (200_000 // len(unit)))
         assert time.process_time() - started_s < 0.5
+
+
+def test_what_is_remembered_is_bounded_and_holds_no_text():
+    agent = Agent()
+    for number in range(MAX_CLASSES + 50):
+        agent.hygiene.look(RED, agent.hygiene.head("messages", fields(system=f"Agent {number} "), ()), b"", b"")
+    assert len(agent.hygiene._classes) == len(agent.hygiene._known) == MAX_CLASSES
+    assert len(msgspec.json.encode([known.head.date for known in agent.hygiene._classes.values()])) < 20 * MAX_CLASSES
 
 
 def fields(**body):
