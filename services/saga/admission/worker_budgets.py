@@ -5,13 +5,13 @@ active, and what a worker's members need together fits there.
 """
 
 from collections.abc import Iterable
-from heapq import merge
 
 from saga.admission.joining import Bounds, Joining, Refusal
 from saga.admission.margin import FIRST_SHARE, Margin
 from saga.admission.needs import LONGEST_HELD_S, held_s, room_tokens
 from saga.admission.policy import NO_CHANGE, Claims, Revision
 from saga.admission.records import Workflow
+from saga.admission.yielding import yielding
 from saga.contract.ids import NO_WORKER, PoolId, RootId, WorkerId
 from saga.contract.messages import Forecast
 
@@ -60,7 +60,7 @@ class WorkerBudgets:
         """As ActiveSetPolicy."""
         if not claims.workers:
             self._refused.pop(claims.pool_id, None)
-            first = next((root for _, root in claims.outside if claims.workflows[root].steps), None)
+            first = next((root for _, root in claims.turns.in_turn(now_s)), None)
             return NO_CHANGE if claims.inside or first is None else Revision((first,))
         strays = [ranked for ranked in claims.seats.at(NO_WORKER).members if not _runs(claims, ranked[1])]
         refused = self._refused.get(claims.pool_id, {})
@@ -70,9 +70,9 @@ class WorkerBudgets:
         paused = self._overcommitted(claims, max(1.0, margin.share + KEEP_ABOVE))
         leaves = [root for _, root in strays] + [root for roots in paused.values() for root in roots]
         joining = Joining(claims, Bounds(margin.share, self._horizons), refused, paused.keys(), now_s)
-        joins = joining.run(merge(strays, claims.outside))
+        joins = joining.run(claims.turns.in_turn(now_s))
         if not joins and len(leaves) == len(claims.inside):
-            joins = joining.first(merge(strays, claims.outside))
+            joins = joining.first(claims.turns.in_turn(now_s))
         self._refused[claims.pool_id] = joining.refused
         return Revision(tuple(joins), tuple(leaves), joins) if joins or leaves else NO_CHANGE
 
@@ -89,7 +89,7 @@ class WorkerBudgets:
             if excess_tokens <= 0:
                 continue
             roots = paused[worker_id] = []
-            for _, root in reversed(seat.members[1:]):
+            for _, root in yielding(claims, seat.members[1:]):
                 if excess_tokens <= 0:
                     break
                 if not _runs(claims, root):
