@@ -20,6 +20,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     needs: Tokens  # for which there was no room
     worker_id: WorkerId  # none: all that could hold it are promised to older ones
     away_since_s: float | None = None  # None: it has a step that waits
+    kept_out: tuple[WorkerId, ...] = ()  # workers promised to others before it: turns between tenants change
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
@@ -117,7 +118,9 @@ class Joining:
         the place of younger ones. Nowhere: NO_WORKER."""
         claims, root = self._claims, place[1]
         needs = claims.needs[root]
-        looked_at = claims.workers if known is None or known.needs != needs else self._freed
+        looked_at: Collection[WorkerId] = claims.workers
+        if known is not None and known.needs == needs:
+            looked_at = self._freed | dict.fromkeys(known.kept_out)
         left_tokens = {
             worker_id: left
             for worker_id in looked_at
@@ -190,9 +193,10 @@ class Joining:
             worker_id = max(able, key=lambda w: (self._missing(w, needs), w), default=NO_WORKER)
         if worker_id and self._idles(worker_id, needs):
             return worker_id
+        kept_out = tuple(w for w in self._kept_for if self._kept(w, place))
         if worker_id:
             self._kept_for[worker_id] = place
-        self.refused[place[1]] = Refusal(place, needs, worker_id)
+        self.refused[place[1]] = Refusal(place, needs, worker_id, kept_out=kept_out)
         self._passed.add(place[1])
         return NO_WORKER
 

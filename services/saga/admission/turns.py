@@ -162,7 +162,9 @@ class Turns:
             assert account.line == sorted(account.line)
             assert account.served_s > -1e-6, f"{tenant}: {account.served_s}"
             drift_s = account.pledged_s - sum(account.pledged.values())
-            assert abs(drift_s) < 1e-6 * (1.0 + account.pledged_s), f"{tenant}: {drift_s} {account.pledged} {account.pledged_s}"
+            assert abs(drift_s) < 1e-6 * (1.0 + account.pledged_s), (
+                f"{tenant}: {drift_s} {account.pledged} {account.pledged_s}"
+            )
 
     # --- inside ------------------------------------------------------------------------------------------------
 
