@@ -1,7 +1,7 @@
 """What workflows of a class take, learnt from those that are over: how long, and how much work.
 
 Causal: a workflow is taken in when it has closed, never before. Where a class has nothing to tell its tenant does, then
-all. Called by `roster.py`: deadlines of workflows that name none, and work left before the graph has a forecast.
+all. Called by `roster.py`: deadlines of workflows that name none, and work left.
 """
 
 from collections import OrderedDict
@@ -65,9 +65,11 @@ class Expectations:
         return SLO * self.of(workflow).seconds
 
     def work_left_s(self, workflow: Workflow) -> float:
-        """Modelled engine-seconds: as forecast, or what is left of the mean of its class."""
-        if workflow.foretold:
-            return workflow.remaining_engine_s
+        """Modelled engine-seconds: what is left of the mean of its class.
+
+        Not the graph's forecast: that is of a session, sums what may follow, and is off by more than ten times while
+        little is learnt, which orders those who wait for a turn by whose forecasts are worst.
+        """
         means = self.of(workflow)
         return max(0.0, means.work_s - workflow.served_s) if means.samples else UNKNOWN_WORK_S
 

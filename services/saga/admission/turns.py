@@ -54,7 +54,7 @@ class Turns:
         self._work_left_s = work_left_s
         self._wait_bound_s = wait_bound_s
         self._now_s = 0.0  # as last told
-        self._virtual_s = 0.0  # the furthest account that was first in line when one of its workflows joined
+        self._level_s = 0.0  # what the tenant had been charged that last had a workflow join in its turn
         self._accounts: dict[TenantId, Account] = {}
         self._fronts: list[Front] = []  # of tenants with a line, in order
         self._shut_out_since_s: dict[TenantId, float] = {}  # with a line and nobody inside, longest first
@@ -118,14 +118,17 @@ class Turns:
             account.served_s += normalised_s
 
     def waits(self, place: Ranked, tenant: TenantId) -> None:
-        """A workflow outside has a step that waits. A tenant that had none in line cannot have saved up."""
+        """A workflow outside has a step that waits. A tenant that had none in line cannot have saved up: it starts
+        level with the first of those that wait, or with whoever joined last, in what was charged, not expected: an
+        expectation that is wrong may cost a turn, and is forgotten."""
         account = self._account(tenant)
         at = bisect_left(account.line, place)
         if at < len(account.line) and account.line[at] == place:
             return
         with _Moving(self, tenant, account):
             if not account.line:
-                account.served_s += max(0.0, self._virtual_s - account.at_s)
+                level_s = self._accounts[self._fronts[0][2]].served_s if self._fronts else self._level_s
+                account.served_s = max(account.served_s, level_s)
             account.line.insert(at, place)
 
     def leaves(self, place: Ranked, tenant: TenantId) -> None:
@@ -140,7 +143,7 @@ class Turns:
         """It is inside from now on."""
         account = self._account(tenant)
         if not self._is_overdue(tenant):  # one that is let in by its wait says nothing
-            self._virtual_s = max(self._virtual_s, account.at_s)
+            self._level_s = account.served_s
         self.leaves(place, tenant)
         self.expects(place[1], tenant)
 
@@ -186,12 +189,12 @@ class Turns:
             if len(self._accounts) >= IDLE_TENANTS:
                 self._accounts = {t: a for t, a in self._accounts.items() if a.line or a.pledged}
             account = self._accounts[tenant] = Account()
-            account.served_s = self._virtual_s
+            account.served_s = self._level_s
         return account
 
     def _at_s(self, tenant: TenantId) -> float:
         account = self._accounts.get(tenant)
-        return account.at_s if account is not None else self._virtual_s
+        return account.at_s if account is not None else self._level_s
 
     def _expected_s(self, root: RootId, tenant: TenantId) -> float:
         return self._work_left_s(self._workflows[root]) / self.weights.of(tenant)
