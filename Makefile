@@ -68,6 +68,9 @@ bench-ablation: $(STAMP) ## The same with one part of saga taken out at a time
 bench-retention: $(STAMP) ## saga with session tags against plain LRU, ten seeds
 	$(BIN)/saga bench suite retention --jobs $(JOBS) --keep .saga/runs --json bench-retention.json
 
+bench-fairness: $(STAMP) ## A flood by one tenant: published fair share, by age, and saga (minutes)
+	$(BIN)/saga bench suite fairness --jobs $(JOBS) --keep .saga/runs --json bench-fairness.json
+
 bench-cache: $(STAMP) ## Eviction alone, against Belady and the best causal policy (minutes)
 	@set -e; for workload in coding-sessions swe-bench webarena; do \
 	  $(BIN)/saga bench cache --workload $$workload --policy $(CACHE_POLICIES) --json bench-cache-$$workload.json; done

@@ -7,7 +7,9 @@ from saga.contract.messages import (
     CostModel,
     LeaseTaken,
     StepAdmitted,
+    StepCancelled,
     StepFinished,
+    StepProgress,
     StepReady,
     WaitingStep,
     WorkerHello,
@@ -93,6 +95,29 @@ class Story:
                 session=SessionId(session or root or f"root-{number}"),
                 session_tag="",
                 lease_ttl_s=5.0,
+            )
+        )
+
+    def progress(self, number: int, output_tokens: int) -> None:
+        self.hear(
+            StepProgress(
+                step_id=step_id(number),
+                attempt=0,
+                lease_id=LeaseId(f"lease-{number}"),
+                worker_id=WorkerId("w0"),
+                output_tokens=output_tokens,
+            )
+        )
+
+    def cancel(self, number: int, root: str = ""):
+        return self.hear(
+            StepCancelled(
+                step_id=step_id(number),
+                attempt=0,
+                gateway_id=GatewayId("g0"),
+                tenant=TenantId("t"),
+                root=RootId(root or f"root-{number}"),
+                session=SessionId(root or f"root-{number}"),
             )
         )
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from saga.admission.needs import held_s
+from saga.admission.overheads import MOVED, PAUSED
 from saga.admission.policy import ActiveSetPolicy, AsksAgain, HoldsClaims
 from saga.admission.records import Session, Workflow
 from saga.admission.roster import Roster
@@ -37,7 +38,7 @@ class ActiveSet:
         pool.seats.changed.clear()
         effects: Effects = []
         for root in revision.leaves:
-            effects += self._pause(self._roster.workflows[root])
+            effects += self._pause(self._roster.workflows[root], now_s)
         # Who runs stays active until its step boundary, and an active workflow's steps are never held back.
         if only is not None and only.active:
             effects += self.activate(only)
@@ -58,11 +59,14 @@ class ActiveSet:
             for effect in self._book.admit(workflow, step)
         ]
 
-    def _pause(self, workflow: Workflow) -> Effects:
+    def _pause(self, workflow: Workflow, now_s: float) -> Effects:
         """Leave the set, at a step boundary only: what runs is never cut."""
         if workflow.running():
             return []
         self._roster.pause(workflow)
+        for session in workflow.sessions.values():
+            if session.dormant_at_s > now_s:  # it had a claim to its KV
+                session.taken = PAUSED
         return self.let_go(workflow, "paused")
 
     def _bind(self, workflow: Workflow, worker_id: WorkerId) -> Effects:
@@ -75,6 +79,8 @@ class ActiveSet:
         effects = self._released(elsewhere, "unbound") + self._released(elsewhere, "moved")
         for session in elsewhere:
             session.home = NO_WORKER
+            if any(step.held for step in workflow.steps.values() if step.step.session == session.session):
+                session.taken = MOVED
         return effects
 
     def let_go(self, workflow: Workflow, reason: ReleaseReason) -> Effects:

@@ -7,7 +7,7 @@ import msgspec
 from saga.admission.needs import Tokens, minus, plus, room_tokens
 from saga.admission.policy import Claims
 from saga.admission.seats import Ranked
-from saga.contract.ids import NO_WORKER, RootId, WorkerId
+from saga.contract.ids import NO_WORKER, RootId, TenantId, WorkerId
 
 MOST_REFUSED = 8  # workflows that may be passed by younger ones, so that the cost of a revision is bounded
 AWAY_S = 60.0  # for so long a promise outlives the step it was made for, which may have been told to come again
@@ -20,6 +20,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     needs: Tokens  # for which there was no room
     worker_id: WorkerId  # none: all that could hold it are promised to older ones
     away_since_s: float | None = None  # None: it has a step that waits
+    kept_out: tuple[WorkerId, ...] = ()  # workers promised to others before it: turns between tenants change
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
@@ -38,7 +39,7 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
 
 
 class Joining:
-    """One revision's newcomers, oldest first.
+    """One revision's newcomers, as their turns come: oldest first inside a tenant.
 
     Looked at are the workers that changed, and all of them only for workflows not refused before at the same needs:
     where there was no room then there is none now.
@@ -61,6 +62,7 @@ class Joining:
         self._now_s = now_s
         self._freed = dict(claims.seats.changed)  # where there may be room that was not there before
         self._kept_for: dict[WorkerId, Ranked] = {}
+        self._passed: set[RootId] = set()  # refused in this revision: whoever comes now comes after them
         self._joined: dict[WorkerId, Tokens] = {}  # what members need, newcomers included
         for root, refusal in refused.items():
             self._remember(root, refusal, now_s)
@@ -116,7 +118,9 @@ class Joining:
         the place of younger ones. Nowhere: NO_WORKER."""
         claims, root = self._claims, place[1]
         needs = claims.needs[root]
-        looked_at = claims.workers if known is None or known.needs != needs else self._freed
+        looked_at: Collection[WorkerId] = claims.workers
+        if known is not None and known.needs == needs:
+            looked_at = self._freed | dict.fromkeys(known.kept_out)
         left_tokens = {
             worker_id: left
             for worker_id in looked_at
@@ -130,7 +134,8 @@ class Joining:
         return home if returns else NO_WORKER
 
     def _fits_by_age(self, worker_id: WorkerId, place: Ranked, needs: Tokens) -> bool:
-        """Whether there is room beside those who are older: who is younger is paused for it, at its step boundary.
+        """Whether there is room beside those who are older, or another tenant's: who is younger is paused for it, at
+        its step boundary.
 
         It was there before. Had it not been away for longer than was to be expected, it would have stayed, and the
         younger ones would not have joined.
@@ -142,12 +147,20 @@ class Joining:
         for member in reversed(seat.members):
             if member < place:
                 break
-            used = minus(used, self._claims.needs[member[1]])
+            if self._tenant(member) == self._tenant(place):
+                used = minus(used, self._claims.needs[member[1]])
         return self._bounds.peak(plus(used, needs)) <= self._budget(worker_id)
 
     def _open(self, worker_id: WorkerId, place: Ranked) -> bool:
+        return worker_id not in self._shut and not self._kept(worker_id, place)
+
+    def _kept(self, worker_id: WorkerId, place: Ranked) -> bool:
+        """Whether it is promised to one whose turn comes before."""
         kept_for = self._kept_for.get(worker_id)
-        return worker_id not in self._shut and (kept_for is None or place < kept_for)
+        return kept_for is not None and (kept_for[1] in self._passed or self._claims.turns.before(kept_for, place))
+
+    def _tenant(self, place: Ranked) -> TenantId:
+        return self._claims.workflows[place[1]].tenant
 
     def _left(self, worker_id: WorkerId, needs: Tokens) -> int:
         """KV left there with the newcomer; negative: it may not join. Larger than any budget it joins the largest
@@ -180,9 +193,11 @@ class Joining:
             worker_id = max(able, key=lambda w: (self._missing(w, needs), w), default=NO_WORKER)
         if worker_id and self._idles(worker_id, needs):
             return worker_id
+        kept_out = tuple(w for w in self._kept_for if self._kept(w, place))
         if worker_id:
             self._kept_for[worker_id] = place
-        self.refused[place[1]] = Refusal(place, needs, worker_id)
+        self.refused[place[1]] = Refusal(place, needs, worker_id, kept_out=kept_out)
+        self._passed.add(place[1])
         return NO_WORKER
 
     def _idles(self, worker_id: WorkerId, needs: Tokens) -> bool:
@@ -198,8 +213,7 @@ class Joining:
         return idle_s >= -self._missing(worker_id, needs) * self._claims.workers[worker_id].cost.prompt_s_per_token
 
     def _may_promise(self, worker_id: WorkerId, place: Ranked, needs: Tokens) -> bool:
-        kept_for = self._kept_for.get(worker_id)
-        if worker_id not in self._claims.workers or (kept_for is not None and kept_for < place):
+        if worker_id not in self._claims.workers or self._kept(worker_id, place):
             return False
         may_hold = self._bounds.peak(needs) <= self._budget(worker_id)
         return may_hold or (not self._able(needs) and self._largest(worker_id))

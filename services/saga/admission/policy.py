@@ -12,6 +12,7 @@ import msgspec
 from saga.admission.needs import NO_GROWTH, Tokens, minus, plus
 from saga.admission.records import Workflow
 from saga.admission.seats import Ranked, Seats
+from saga.admission.turns import Turns
 from saga.contract.ids import PoolId, RootId, WorkerId
 from saga.contract.messages import Forecast, WorkerHello
 
@@ -32,6 +33,7 @@ class Claims(Protocol):
     workers: dict[WorkerId, WorkerHello]  # those that serve
     largest_room_tokens: int  # KV that one of them keeps
     seats: Seats  # the active claimants by worker
+    turns: Turns  # of those outside with a step that waits
     spent_s: float  # by its engines on steps that have ended, so far; modelled
     lost_s: float  # of that, on prefilling what sessions had there and had a claim to
     workflows: dict[RootId, Workflow]  # of all pools

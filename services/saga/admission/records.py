@@ -4,6 +4,7 @@ from collections.abc import Container
 
 import msgspec
 
+from saga.admission.charge import Charge
 from saga.admission.needs import NO_GROWTH, Tokens, plus
 from saga.contract.ids import NO_WORKER, GatewayId, PoolId, RootId, SessionId, StepId, TenantId, WorkerId
 from saga.contract.messages import StepReady, Tag, WaitCause
@@ -21,6 +22,7 @@ class Session(msgspec.Struct, gc=False):
     growth_tokens: Tokens = NO_GROWTH  # forecast change of its context, by horizon
     dormant_at_s: float = 0.0  # when its gap becomes longer than nine in ten; monotonic
     remaining_engine_s: float = 0.0  # forecast work of its steps to come
+    taken: str = ""  # since its last step, its KV: by which of our doings, a cause of `overheads.py`
 
 
 class Workflow:
@@ -128,16 +130,17 @@ class Step:
     """One step that is not over."""
 
     __slots__ = (
-        "charged_s",
+        "charge",
         "held",
         "life",
+        "moved_from",
         "named_s",
         "output_claim_tokens",
         "output_tokens",
+        "paid_tokens",
         "since_s",
         "step",
         "tag",
-        "virtual_start_s",
         "wait_cause",
     )
 
@@ -147,12 +150,18 @@ class Step:
         self.named_s = now_s
         self.since_s = now_s - step.waited_s
         self.tag: Tag | None = None
-        self.virtual_start_s = 0.0  # in its tenant's fair queue, whatever the tag says
-        self.charged_s = 0.0  # to its tenant so far, modelled engine-seconds
+        self.charge: Charge | None = None  # in its tenant's fair queue, whatever the tag says
+        self.paid_tokens = 0  # of its prompt, whose prefill its tenant is charged
+        self.moved_from: WorkerId = NO_WORKER  # its session's home before the Grant, if that gave it another
         self.output_claim_tokens = output_claim_tokens  # KV set aside for its answer
         self.output_tokens = 0
         self.held = False  # its session came back while it had a claim to its KV
         self.wait_cause: WaitCause = "none"
+
+    @property
+    def charged_s(self) -> float:
+        """To its tenant so far: modelled engine-seconds."""
+        return self.charge.cost_s if self.charge is not None else 0.0
 
     @property
     def claim_tokens(self) -> int:

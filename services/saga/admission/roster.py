@@ -1,18 +1,22 @@
-"""Admission's books: workflows by age, pools and their KV, and who is active. Decides nothing, says nothing."""
+"""Admission's books: workflows by rank and in turn, pools and their KV, and who is active. Says nothing."""
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from heapq import merge
 
+from saga.admission.expectations import Expectations
 from saga.admission.needs import NO_GROWTH, Tokens, minus, plus, room_tokens
 from saga.admission.outputs import OutputLengths
 from saga.admission.policy import Claimant
 from saga.admission.records import Session, Workflow
 from saga.admission.seats import Ranked, Seats
-from saga.contract.ids import NO_WORKER, PoolId, RootId, WorkerId
-from saga.contract.messages import CostModel, WorkerHello
+from saga.admission.turns import WAIT_BOUND_S, Turns
+from saga.admission.weights import Weights
+from saga.contract.ids import NO_WORKER, PoolId, RootId, TenantId, WorkerId
+from saga.contract.messages import CostModel, StepReady, WorkerHello
 from saga.kernel.steps import StepState
 
+MOST_TOLD = 20  # tenants named in a metric
 NEWCOMER_WEIGHT = 0.05  # of one workflow in the moving mean of what newcomers will need
 
 
@@ -39,13 +43,15 @@ class Pool:
         "seats",
         "spent_s",
         "together_tokens",
+        "turns",
         "workers",
         "workflows",
     )
 
-    def __init__(self, pool_id: PoolId, workflows: dict[RootId, Workflow]) -> None:
+    def __init__(self, pool_id: PoolId, workflows: dict[RootId, Workflow], turns: Turns) -> None:
         self.pool_id = pool_id
         self.workflows = workflows  # of all pools
+        self.turns = turns  # of those outside
         self.workers: dict[WorkerId, WorkerHello] = {}  # those that serve
         self.kv_tokens = 0  # KV that those keep, in the larger of their tiers
         self.largest_kv_tokens = 0  # on the device of one of them
@@ -129,23 +135,60 @@ def _capacity(hello: WorkerHello) -> tuple[int, int, int]:
 
 
 class Roster:
-    """All workflows, by root and by rank in their pool. `rank`: the active-set policy's."""
+    """All workflows, by root and by rank in their pool. `rank`: the active-set policy's. `wait_bound_s`: of tenants
+    with nobody inside."""
 
-    def __init__(self, rank: Callable[[Workflow], float]) -> None:
+    def __init__(self, rank: Callable[[Workflow], float], wait_bound_s: float = WAIT_BOUND_S) -> None:
         self.workflows: dict[RootId, Workflow] = {}
         self.pools: dict[PoolId, Pool] = {}
+        self.expectations = Expectations()
+        self.weights = Weights(self._left)
         self._rank = rank
+        self._wait_bound_s = wait_bound_s
 
     def pool(self, pool_id: PoolId) -> Pool:
         """The pool's books, made when there are none."""
         pool = self.pools.get(pool_id)
         if pool is None:
-            pool = self.pools[pool_id] = Pool(pool_id, self.workflows)
+            turns = Turns(self.workflows, self.weights, self.expectations.work_left_s, self._wait_bound_s)
+            pool = self.pools[pool_id] = Pool(pool_id, self.workflows, turns)
         return pool
+
+    def begin(self, ready: StepReady, submitted_s: float) -> Workflow:
+        """A new workflow. Its deadline is fixed now: the client's, or by what its class takes."""
+        workflow = Workflow(ready, submitted_s)
+        workflow.deadline_s = workflow.deadline_s or self.expectations.deadline_s(workflow)
+        self.add(workflow)
+        return workflow
+
+    def add(self, workflow: Workflow) -> None:
+        """A workflow that is new here."""
+        self.workflows[workflow.root] = workflow
+        self.weights.begun(workflow)
+        self.pool(workflow.pool)
+
+    def ahead_s(self, most: int = MOST_TOLD) -> dict[TenantId, float]:
+        """Of tenants with a workflow in line, by how much each was charged more than the least of them in its pool.
+
+        The furthest ones only: there may be many tenants.
+        """
+        ahead: dict[TenantId, float] = {}
+        for pool in tuple(self.pools.values()):
+            for tenant, ahead_s in pool.turns.ahead_s(most).items():
+                ahead[tenant] = max(ahead_s, ahead.get(tenant, 0.0))
+        furthest = sorted(ahead, key=lambda tenant: (-ahead[tenant], tenant))[:most]
+        return {tenant: ahead[tenant] for tenant in furthest}
+
+    def _left(self, workflow: Workflow) -> tuple[float, float]:
+        work_s = self.expectations.work_left_s(workflow)
+        workers = max(1, len(self.pool(workflow.pool).workers))
+        return work_s / workers, self.expectations.seconds_left(workflow, work_s)
 
     def claim(self, workflow: Workflow, now_s: float) -> None:
         """Count what the workflow needs now. A dormant one needs nothing: it is no claimant and not active."""
         pool = self.pool(workflow.pool)
+        self.weights.now_s = max(self.weights.now_s, now_s)
+        pool.turns.at(now_s)
         if workflow.dormant(now_s):
             self._leave(pool, workflow)
             return
@@ -171,6 +214,11 @@ class Roster:
         if root in pool.active:
             pool.active_tokens = plus(pool.active_tokens, needs)
             pool.seat(workflow)
+            pool.turns.expects(root, workflow.tenant)
+        elif workflow.steps:
+            pool.turns.waits((pool.rank[root], root), workflow.tenant)
+        else:
+            pool.turns.leaves((pool.rank[root], root), workflow.tenant)
 
     def rank(self, workflow: Workflow) -> None:
         """What is known of the workflow has changed: so may its place among the claimants."""
@@ -179,8 +227,13 @@ class Roster:
         if known is None:
             return
         rank = self._rank(workflow)
+        active = root in pool.active
+        if active:
+            pool.turns.expects(root, workflow.tenant)
         if rank != known:
-            active = root in pool.active
+            pool.turns.leaves((known, root), workflow.tenant)
+            if not active and workflow.steps:
+                pool.turns.waits((rank, root), workflow.tenant)
             ranked = pool.inside if active else pool.outside
             del ranked[bisect_left(ranked, (known, root))]
             insort(ranked, (rank, root))
@@ -199,6 +252,7 @@ class Roster:
         del pool.outside[bisect_left(pool.outside, place)]
         insort(pool.inside, place)
         pool.active_tokens = plus(pool.active_tokens, pool.needs[root])
+        pool.turns.joins(place, workflow.tenant)
         pool.seat(workflow)
 
     def moved(self, workflow: Workflow) -> None:
@@ -223,11 +277,16 @@ class Roster:
         insort(pool.outside, place)
         pool.active_tokens = minus(pool.active_tokens, pool.needs[root])
         pool.seats.remove(root)
+        pool.turns.left(root, workflow.tenant)
+        if workflow.steps:
+            pool.turns.waits(place, workflow.tenant)
 
     def remove(self, workflow: Workflow) -> None:
         """The workflow is over."""
-        del self.workflows[workflow.root]
         self._leave(self.pool(workflow.pool), workflow)
+        del self.workflows[workflow.root]
+        self.weights.over(workflow)
+        self.expectations.learn(workflow)
 
     def _leave(self, pool: Pool, workflow: Workflow) -> None:
         self.pause(workflow)
@@ -237,6 +296,7 @@ class Roster:
             pool.together_tokens = minus(pool.together_tokens, known)
             place = (pool.rank.pop(workflow.root), workflow.root)
             del pool.outside[bisect_left(pool.outside, place)]
+            pool.turns.leaves(place, workflow.tenant)
 
     def check(self) -> None:
         """Assert what must hold between workflows and pools."""
@@ -255,6 +315,8 @@ class Roster:
             assert pool.active <= set(pool.needs), "who is active has a claim"
             assert pool.seats.roots == pool.active
             pool.seats.check(pool.needs, pool.rank)
+            assert pool.turns.waiting == {root for _, root in pool.outside if self.workflows[root].steps}
+            pool.turns.check()
             for root in pool.active:
                 bound = self.workflows[root].bound
                 assert bound not in pool.workers or bound == pool.seats.of(root), f"{root}: bound to {bound}"

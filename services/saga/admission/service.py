@@ -95,6 +95,18 @@ def _watch_levels(state: AdmissionState) -> None:
     metrics.gauge("saga_admission_active_workflows", "Workflows that may run").set_function(
         lambda: sum(len(pool.active) for pool in state.roster.pools.values())
     )
+    metrics.levels(
+        "saga_admission_overhead_engine_seconds",
+        "Prefill done again by our own doing, charged to no tenant",
+        "cause",
+        lambda: state.book.overheads.lost_s,
+    )
+    metrics.levels(
+        "saga_admission_ahead_engine_seconds",
+        "Charged to a tenant that waits, per unit of weight, above the one of these that was charged least",
+        "tenant",
+        state.roster.ahead_s,
+    )
 
 
 def main() -> NoReturn:

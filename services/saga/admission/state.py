@@ -87,7 +87,7 @@ class AdmissionState:
         idle_tick_s: float = IDLE_TICK_S,
     ) -> None:
         self.leading = False
-        self.roster = Roster(policy.rank)
+        self.roster = Roster(policy.rank, max_wait_s / 2)
         self.book = StepBook(subjects, self.roster, order or FairStart(), wall_offset_s)
         self._subjects = subjects
         self._set = ActiveSet(self.roster, self.book, policy, subjects)
@@ -186,7 +186,7 @@ class AdmissionState:
         workflow = self.roster.workflows.get(ready.root)
         effects: Effects = [accepted]
         if workflow is None:
-            workflow = self.roster.workflows[ready.root] = Workflow(ready, now_s - ready.waited_s)
+            workflow = self.roster.begin(ready, now_s - ready.waited_s)
             effects.append(self.book.row(workflow))
         step = self.book.add(workflow, ready, now_s)
         workflow.final = workflow.final or ready.final
@@ -285,7 +285,7 @@ class AdmissionState:
         if step_id not in self.book.steps:
             workflow = self.roster.workflows.get(claim.step.root)
             if workflow is None:
-                workflow = self.roster.workflows[claim.step.root] = Workflow(claim.step, now_s - claim.step.waited_s)
+                workflow = self.roster.begin(claim.step, now_s - claim.step.waited_s)
             self.book.add(workflow, claim.step, now_s)
         self.book.claimed(claim, now_s)
         workflow = self.roster.workflows[claim.step.root]
@@ -304,8 +304,7 @@ class AdmissionState:
             known = self.roster.workflows.get(saved.root)
             submitted_s = min(now_s, saved.submitted_at - self._wall_offset_s)
             if known is None:
-                self.roster.workflows[saved.root] = workflow = Workflow.restored(saved, submitted_s, now_s)
-                self.roster.pool(workflow.pool)
+                self.roster.add(Workflow.restored(saved, submitted_s, now_s))
         return []
 
     def _promoted(self, fence: int, now_s: float) -> Effects:

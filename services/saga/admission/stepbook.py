@@ -8,6 +8,7 @@ import msgspec
 
 from saga.admission.fairness import FairQueue
 from saga.admission.order import TagPolicy
+from saga.admission.overheads import Overheads, cause_of, spared_tokens
 from saga.admission.records import Session, Step, Workflow, save
 from saga.admission.roster import Pool, Roster
 from saga.contract.ids import RootId, StepId
@@ -38,7 +39,8 @@ class StepBook:
 
     def __init__(self, subjects: Subjects, roster: Roster, order: TagPolicy, wall_offset_s: float) -> None:
         self.fence = 0
-        self.fair = FairQueue()
+        self.fair = FairQueue(roster.weights)
+        self.overheads = Overheads()
         self.order = order
         self.steps: dict[StepId, Step] = {}
         self._subjects = subjects
@@ -64,7 +66,9 @@ class StepBook:
         assert in_workflows == set(self.steps)
         assert self._waiting == {i for i, step in self.steps.items() if step.life.state is StepState.WAITING}
         for step_id, step in self.steps.items():
-            assert (step.tag is None) == (step.life.state is StepState.WAITING and not step.charged_s), step_id
+            assert (step.tag is None) == (step.charge is None) == (step.life.state is StepState.WAITING), step_id
+            assert step.charge is None or step.charge.waits == (step.life.state is StepState.ADMITTED), step_id
+        self.fair.check([step.charge for step in self.steps.values() if step.charge is not None])
 
     # --- what is said ------------------------------------------------------------------------------------------
 
@@ -133,11 +137,11 @@ class StepBook:
         """The workflow is active: tag the step and pass it on."""
         session = workflow.sessions[step.step.session]
         pool = self._roster.pool(workflow.pool)
-        cached_tokens = min(session.context_tokens, step.step.prompt_tokens) if session.home else 0
-        estimate_s = pool.cost.step_s(step.step.prompt_tokens, cached_tokens, self._expected_output(pool, step))
-        step.virtual_start_s = self.fair.charge(workflow.tenant, estimate_s)
-        step.charged_s = estimate_s
-        step.tag = self.order.tag(workflow, step, step.virtual_start_s)
+        cached_tokens = min(session.context_tokens, step.step.prompt_tokens) if session.home or session.taken else 0
+        step.paid_tokens = step.step.prompt_tokens - cached_tokens
+        step.charge = self.fair.charge(workflow.tenant, self._cost_s(pool, step))
+        pool.turns.charged(workflow.tenant, step.charge.normalised_s)
+        step.tag = self.order.tag(workflow, step, step.charge.start_s)
         step.life.advance(Move.ADMIT)
         self._waiting.discard(step.step.step_id)
         return [self._admitted(workflow, step)]
@@ -150,7 +154,7 @@ class StepBook:
             if step is None or step.tag is None:
                 continue
             if step.life.state is StepState.GRANTED:
-                step.life.advance(Move.RETURN)
+                self._advance(step, Move.RETURN)
             if step.life.state is StepState.ADMITTED:
                 effects.append(self._admitted(self._roster.workflows[step.step.root], step))
         return effects
@@ -160,13 +164,13 @@ class StepBook:
         step = self.steps.get(grant.step_id)
         if step is None or grant.attempt != step.step.attempt or not step.life.may(Move.GRANT):
             return
-        step.life.advance(Move.GRANT)
+        self._advance(step, Move.GRANT)
+        step.moved_from = grant.moved_from
         pool = self._roster.pool(step.step.pool)
-        self._recharge(
-            step, pool.cost.step_s(step.step.prompt_tokens, grant.cached_tokens, self._expected_output(pool, step))
-        )
-        if step.tag is not None:
-            self.fair.started(step.virtual_start_s)
+        cause = cause_of(step, self._session(step), pool)
+        prompt_tokens = step.step.prompt_tokens
+        step.paid_tokens = prompt_tokens - spared_tokens(step, prompt_tokens, grant.cached_tokens, cause)
+        self._recharge(step, self._cost_s(pool, step))
 
     def running(self, word: LeaseTaken | StepStarted | StepProgress, now_s: float) -> None:
         """The gateway says that the step runs."""
@@ -174,21 +178,24 @@ class StepBook:
         if step is None or word.attempt != step.step.attempt:
             return
         step.named_s = now_s
-        if isinstance(word, StepProgress):
-            step.output_tokens = word.output_tokens
         move = Move.TAKE if isinstance(word, LeaseTaken) else Move.START
         if step.tag is not None and step.life.may(move):
-            step.life.advance(move)
+            self._advance(step, move)
+        if isinstance(word, StepProgress) and word.output_tokens > step.output_tokens:
+            step.output_tokens = word.output_tokens
+            pool = self._roster.pool(step.step.pool)
+            if step.output_tokens > self._expected_output(pool, step):
+                self._recharge(step, self._cost_s(pool, step))
 
     def claimed(self, claim: StepClaim, now_s: float) -> None:
         """The step runs, and this leader has not admitted it."""
         step = self.steps[claim.step.step_id]
         step.named_s = now_s
-        if step.tag is None:
-            step.virtual_start_s = self.fair.virtual_s
-            step.tag = Tag(step.virtual_start_s, 0.0, claim.step.step_id)
+        if step.charge is None:
+            step.charge = self.fair.charge(self._roster.workflows[step.step.root].tenant, 0.0)
+            step.tag = Tag(step.charge.start_s, 0.0, claim.step.step_id)
         if step.life.may(Move.START):
-            step.life.advance(Move.START)
+            self._advance(step, Move.START)
         self._waiting.discard(claim.step.step_id)
 
     def returned(self, returned: LeaseReturned, now_s: float) -> None:
@@ -208,7 +215,7 @@ class StepBook:
         if attempt > step.step.attempt:
             step.step = msgspec.structs.replace(step.step, attempt=attempt)
         if step.life.may(Move.RETURN):
-            step.life.advance(Move.RETURN)
+            self._advance(step, Move.RETURN)
 
     def settle(self, finished: StepFinished) -> None:
         """The truth is known: correct the charge, learn the length of answers."""
@@ -217,13 +224,19 @@ class StepBook:
         step = self.steps.get(finished.step_id)
         if step is None:
             return
-        true_s = pool.cost.step_s(finished.prompt_tokens, finished.cached_tokens, finished.output_tokens)
-        self._recharge(step, true_s)
+        session = self._session(step)
+        cause = cause_of(step, session, pool)
+        session.taken = ""
+        prompt_tokens, cached_tokens = finished.prompt_tokens, finished.cached_tokens
+        true_s = pool.cost.step_s(prompt_tokens, cached_tokens, finished.output_tokens)
+        cached_tokens = spared_tokens(step, prompt_tokens, cached_tokens, cause)
+        paid_s = pool.cost.step_s(prompt_tokens, cached_tokens, finished.output_tokens)
+        self._recharge(step, paid_s)
         pool.spent_s += true_s
-        known_tokens = min(step.step.base_pages * step.step.page_tokens, finished.prompt_tokens - 1)
-        if step.held and known_tokens > finished.cached_tokens:
-            had_s = pool.cost.step_s(finished.prompt_tokens, known_tokens, finished.output_tokens)
-            pool.lost_s += true_s - had_s
+        if cause:
+            self.overheads.book(cause, true_s - paid_s)
+        if step.held:
+            pool.lost_s += true_s - paid_s
 
     def end(self, step_id: StepId, move: Move, now_s: float, *, silent: bool = False) -> Workflow | None:
         """The step is over. Its workflow, or None when it was over before.
@@ -237,10 +250,12 @@ class StepBook:
         step = self.steps.pop(step_id, None)
         if step is None:
             return None
-        if move is not Move.FINISH and step.tag is not None:
+        if move is not Move.FINISH and step.charge is not None:
             ran = step.life.state in (StepState.TAKEN, StepState.STARTED)
             pool = self._roster.pool(step.step.pool)
-            self._recharge(step, pool.cost.step_s(step.step.prompt_tokens, 0, step.output_tokens) if ran else 0.0)
+            self._recharge(step, self._cost_s(pool, step, step.output_tokens) if ran else 0.0)
+        if step.charge is not None:
+            self.fair.ended(step.charge)
         if move is Move.REFUSE and not step.life.may(Move.REFUSE):
             move = Move.ABORT
         step.life.advance(move)
@@ -260,9 +275,30 @@ class StepBook:
 
     # --- charges -----------------------------------------------------------------------------------------------
 
-    def _recharge(self, step: Step, true_s: float) -> None:
-        self.fair.correct(step.step.tenant, true_s - step.charged_s)
-        step.charged_s = true_s
+    def _advance(self, step: Step, move: Move) -> None:
+        """A step with a tag moves on, or back into the line."""
+        step.life.advance(move)
+        assert step.charge is not None
+        if step.life.state is StepState.ADMITTED:
+            self.fair.returned(step.charge)
+        else:
+            self.fair.started(step.charge)
+
+    def _recharge(self, step: Step, cost_s: float) -> None:
+        if step.charge is not None and cost_s != step.charge.cost_s:
+            change_s = self.fair.correct(step.charge, cost_s)
+            workflow = self._roster.workflows[step.step.root]
+            self._roster.pool(workflow.pool).turns.charged(workflow.tenant, change_s)
+
+    def _cost_s(self, pool: Pool, step: Step, output_tokens: float | None = None) -> float:
+        """What its tenant is to pay, as far as is known. `output_tokens`: None: so many as are expected."""
+        if output_tokens is None:
+            output_tokens = max(self._expected_output(pool, step), step.output_tokens)
+        prompt_tokens = step.step.prompt_tokens
+        return pool.cost.step_s(prompt_tokens, prompt_tokens - step.paid_tokens, output_tokens)
 
     def _expected_output(self, pool: Pool, step: Step) -> float:
         return pool.outputs.expected_tokens(step.step.max_output_tokens)
+
+    def _session(self, step: Step) -> Session:
+        return self._roster.workflows[step.step.root].sessions[step.step.session]

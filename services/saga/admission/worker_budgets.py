@@ -4,27 +4,36 @@ KV is a worker's, not a pool's, so that is what is budgeted: a workflow is bound
 active, and what a worker's members need together fits there.
 """
 
-from collections.abc import Iterable
-from heapq import merge
+from collections.abc import Callable, Iterable, Iterator
 
 from saga.admission.joining import Bounds, Joining, Refusal
 from saga.admission.margin import FIRST_SHARE, Margin
 from saga.admission.needs import LONGEST_HELD_S, held_s, room_tokens
 from saga.admission.policy import NO_CHANGE, Claims, Revision
 from saga.admission.records import Workflow
+from saga.admission.seats import Ranked
+from saga.admission.yielding import yielding
 from saga.contract.ids import NO_WORKER, PoolId, RootId, WorkerId
 from saga.contract.messages import Forecast
 
 KEEP_ABOVE = 0.05  # of a worker's KV: who is in stays a little longer than another would join
 
 
+Line = Callable[[Claims, float], Iterator[Ranked]]
+
+
+def in_turn(claims: Claims, now_s: float) -> Iterator[Ranked]:
+    """Tenants in turn by what they were charged, each one's oldest first."""
+    return claims.turns.in_turn(now_s)
+
+
 class WorkerBudgets:
-    """Oldest first, each on a worker that has room for it.
+    """Tenants in turn, oldest first inside one, each workflow on a worker that has room for it.
 
     *Joins* where it fits beside the worker's members, now and a few steps ahead: where most of its KV is, or else where
     most room is left. One that has been in before and fits nowhere joins where its KV is if it fits there beside those
     who are older. *Stays* while what its worker's members need now fits; when they have outgrown it, the youngest
-    without a step under way is paused, never the oldest.
+    without a step under way is paused, of the tenant that holds most there; never the oldest of all.
 
     *One that fits nowhere* is promised the worker where least is missing: nobody younger joins that one before it, so
     it waits for the worker's present members at most, however many pass it on other workers. When those are all in a
@@ -34,12 +43,15 @@ class WorkerBudgets:
 
     unbinds = False
 
-    def __init__(self, join_share: float = FIRST_SHARE, horizons: int = 2, *, learns: bool = True) -> None:
+    def __init__(
+        self, join_share: float = FIRST_SHARE, horizons: int = 2, *, learns: bool = True, line: Line = in_turn
+    ) -> None:
         """`join_share`: of a worker's KV; `learns`: at first, to be adapted. `horizons`: the first of those in
-        `needs.py` that a newcomer must fit at."""
+        `needs.py` that a newcomer must fit at. `line`: who waits, in order."""
         self._first_share = join_share
         self._horizons = horizons
         self._learns = learns
+        self._line = line
         self._margins: dict[PoolId, Margin] = {}
         self._refused: dict[PoolId, dict[RootId, Refusal]] = {}
 
@@ -60,7 +72,7 @@ class WorkerBudgets:
         """As ActiveSetPolicy."""
         if not claims.workers:
             self._refused.pop(claims.pool_id, None)
-            first = next((root for _, root in claims.outside if claims.workflows[root].steps), None)
+            first = next((root for _, root in self._line(claims, now_s)), None)
             return NO_CHANGE if claims.inside or first is None else Revision((first,))
         strays = [ranked for ranked in claims.seats.at(NO_WORKER).members if not _runs(claims, ranked[1])]
         refused = self._refused.get(claims.pool_id, {})
@@ -70,9 +82,9 @@ class WorkerBudgets:
         paused = self._overcommitted(claims, max(1.0, margin.share + KEEP_ABOVE))
         leaves = [root for _, root in strays] + [root for roots in paused.values() for root in roots]
         joining = Joining(claims, Bounds(margin.share, self._horizons), refused, paused.keys(), now_s)
-        joins = joining.run(merge(strays, claims.outside))
+        joins = joining.run(self._line(claims, now_s))
         if not joins and len(leaves) == len(claims.inside):
-            joins = joining.first(merge(strays, claims.outside))
+            joins = joining.first(self._line(claims, now_s))
         self._refused[claims.pool_id] = joining.refused
         return Revision(tuple(joins), tuple(leaves), joins) if joins or leaves else NO_CHANGE
 
@@ -89,7 +101,7 @@ class WorkerBudgets:
             if excess_tokens <= 0:
                 continue
             roots = paused[worker_id] = []
-            for _, root in reversed(seat.members[1:]):
+            for _, root in yielding(claims, seat.members[1:]):
                 if excess_tokens <= 0:
                     break
                 if not _runs(claims, root):

@@ -5,7 +5,7 @@ Names begin with `saga_` and end with their unit. Label values must come from sm
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -14,6 +14,8 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # 0.5 ms to 60 s: from one hop on the bus to a long prefill.
@@ -60,6 +62,32 @@ def histogram(
 ) -> Histogram:
     """A distribution over fixed buckets, in seconds unless given others."""
     return _known(name, Histogram) or _remember(name, Histogram(name, text, labels, buckets=buckets, registry=REGISTRY))
+
+
+def levels(name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+    """A gauge for each entry of what `read` says when it is scraped; `read` bounds how many. The last reader counts."""
+    known = _readers.get(name)
+    if known is None:
+        known = _readers[name] = _Levels(name, text, label)
+        REGISTRY.register(known)
+    known.read = read
+
+
+class _Levels(Collector):
+    """As prometheus_client wants it."""
+
+    def __init__(self, name: str, text: str, label: str) -> None:
+        self._name, self._text, self._label = name, text, label
+        self.read: Callable[[], Mapping[str, float]] = dict
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
+        for entry, value in self.read().items():
+            family.add_metric([entry], value)
+        return [family]
+
+
+_readers: dict[str, _Levels] = {}
 
 
 def render() -> bytes:

@@ -67,13 +67,13 @@ def test_waiting_is_bounded_in_time():
 def test_a_step_sent_twice_is_admitted_to_placement_again_but_charged_once():
     story = Story(Everybody())
     story.hear(ready(1))
-    finish_before = story.core.book.fair.charge(TenantId("t"), 0.0)
+    finish_before = story.core.book.fair.account(TenantId("t")).finish_s
 
     accepted, again = story.hear(ready(1, waited_s=0.25))
 
     assert isinstance(accepted, Accepted)
     assert isinstance(again, StepAdmitted)
-    assert story.core.book.fair.charge(TenantId("t"), 0.0) == finish_before
+    assert story.core.book.fair.account(TenantId("t")).finish_s == finish_before
 
 
 def test_a_dead_engine_leads_back_to_admitted_with_the_next_attempt():

@@ -6,7 +6,7 @@ from forecasts import forecast
 
 from saga.admission.margin import FIRST_SHARE, LEAST_SHARE, MOST_SHARE, Margin
 from saga.admission.needs import LONGEST_HELD_S
-from saga.admission.roster import Pool
+from saga.admission.roster import Pool, Roster
 from saga.admission.worker_budgets import WorkerBudgets
 from saga.contract.ids import RootId, SessionId
 from saga.contract.messages import Forecast
@@ -70,7 +70,7 @@ def test_nothing_is_lost_that_nobody_had_a_claim_to():
 
 
 def pool(spent_s: float, lost_s: float) -> Pool:
-    told = Pool(POOL, {})
+    told = Roster(lambda _: 0.0).pool(POOL)
     told.spent_s, told.lost_s = spent_s, lost_s
     return told
 

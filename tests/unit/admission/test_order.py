@@ -67,7 +67,7 @@ def test_the_fair_queue_is_charged_whatever_the_order():
     admitted(story, 1, "root")
 
     assert story.core.book.steps[step_id(1)].charged_s > 0
-    assert story.core.book.fair.charge(TenantId("t"), 0.0) > 0
+    assert story.core.book.fair.account(TenantId("t")).finish_s > 0
 
 
 def test_orders_are_chosen_by_name():

@@ -21,6 +21,7 @@ from saga.graph.forecast import Defaults, ForecastPolicy
 from saga.graph.forecast import Saga as SagaForecast
 from saga.placement.policy import CheapestStart, PlacementPolicy, SessionAffinity
 from saga.placement.stealing import IdleAndUneven, StealPolicy
+from saga.sim.systems.afs import PublishedShares, by_age
 from saga.sim.systems.caps import FirstThatFit, RankedThatFit, StaticCap
 from saga.sim.systems.orders import ByRank, LeastAttained, TaskTimes
 from saga.sim.systems.paper import AgentFairShare, ThetaAffinity
@@ -157,6 +158,12 @@ def _saga(name: str, value: float | None, users_at_one: int) -> System:
     return System(name, CheapestStart, WorkerBudgets, retention=_named("saga"), prefetch=NearReturn, supersede=True)
 
 
+def _paper_afs(name: str, value: float | None, users_at_one: int) -> System:
+    shares = PublishedShares()
+    saga = _saga(name, value, users_at_one)
+    return replace(saga, active_set=lambda: WorkerBudgets(line=shares.line), order=lambda: shares)
+
+
 def _saga_without(**changed: Any) -> Maker:  # noqa: ANN401 - fields of System
     """One part of saga replaced by what the affinity baseline has there."""
     return lambda name, _value, _users: replace(_saga(name, None, 0), **changed)
@@ -185,6 +192,8 @@ _MAKERS: dict[str, Maker] = {
     "attained-service": _attained,
     "paper": _paper,
     "saga": _saga,
+    "paper-afs": _paper_afs,
+    "saga-by-age": _saga_without(active_set=lambda: WorkerBudgets(line=by_age)),
     "saga-no-active-set": _saga_without(active_set=Everybody),
     "saga-one-budget": _saga_without(active_set=OldestThatFit),
     "saga-no-tags": _saga_without(retention=_lru),
@@ -199,5 +208,5 @@ _MAKERS: dict[str, Maker] = {
     "kv-bound": _bound,
 }
 
-SYSTEMS = tuple(name for name in _MAKERS if name != "kv-bound" and not name.startswith("saga-"))
+SYSTEMS = tuple(name for name in _MAKERS if name not in ("kv-bound", "paper-afs") and not name.startswith("saga-"))
 ABLATIONS = tuple(name for name in _MAKERS if name.startswith("saga-"))
