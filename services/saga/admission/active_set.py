@@ -50,12 +50,12 @@ class ActiveSet:
         return effects
 
     def activate(self, workflow: Workflow) -> Effects:
-        """The workflow is in: its waiting steps go on."""
+        """The workflow is in: its waiting steps go on, within its tenant's quotas."""
         self._roster.activate(workflow)
         return [
             effect
             for step in list(workflow.steps.values())
-            if step.life.state is StepState.WAITING
+            if step.life.state is StepState.WAITING and not self._roster.tenants.holds(workflow, step)
             for effect in self._book.admit(workflow, step)
         ]
 
@@ -90,6 +90,15 @@ class ActiveSet:
         effects = self.release(workflow, "unbound")
         for session in workflow.sessions.values():
             session.home = NO_WORKER
+        return effects
+
+    def let_sessions_go(self, sessions: Iterable[Session]) -> Effects:
+        """As `let_go`, of some sessions of a workflow that may stay in the set."""
+        gone = tuple(sessions)
+        effects = self._released(gone, "unbound" if self._policy.unbinds else "paused")
+        if self._policy.unbinds:
+            for session in gone:
+                session.home = NO_WORKER
         return effects
 
     def release(self, workflow: Workflow, reason: ReleaseReason) -> Effects:

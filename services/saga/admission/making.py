@@ -1,17 +1,18 @@
 """What an admission core is made from, and how: for the service that runs it and for whoever replays its recording."""
 
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
+from saga.admission.door import Bounds
+from saga.admission.events import AdmissionEvent
 from saga.admission.order import ORDERS
 from saga.admission.policies import POLICIES
-from saga.admission.state import AdmissionState, Loaded
+from saga.admission.state import AdmissionState
 from saga.contract.ids import TenantId
 from saga.contract.subjects import Subjects
-from saga.kernel.effects import Demoted, Promoted, Received, Reconnected, Tick
 
-EVENTS: Final[tuple[type[msgspec.Struct], ...]] = (Received, Tick, Promoted, Demoted, Reconnected, Loaded)
+EVENTS: Final[tuple[type[msgspec.Struct], ...]] = get_args(AdmissionEvent)
 
 
 class Making(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,19 +24,24 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
     wall_offset_s: float
     max_waiting_steps: int
     max_wait_s: float
-    weights: dict[str, float]  # by tenant
+    weights: dict[str, float]  # by tenant, where nothing else is said of it
+    max_workflows: int = Bounds().max_workflows
+    max_workflows_per_tenant: int = Bounds().max_workflows_per_tenant
 
 
 def make_core(making: Making) -> AdmissionState:
     """A core that has not heard anything yet."""
-    state = AdmissionState(
+    bounds = Bounds(
+        max_waiting_steps=making.max_waiting_steps,
+        max_workflows=making.max_workflows,
+        max_workflows_per_tenant=making.max_workflows_per_tenant,
+    )
+    return AdmissionState(
         Subjects(making.cell),
         POLICIES[making.policy](),
         ORDERS[making.order](),
         wall_offset_s=making.wall_offset_s,
-        max_waiting_steps=making.max_waiting_steps,
+        bounds=bounds,
+        weights={TenantId(tenant): weight for tenant, weight in making.weights.items()},
         max_wait_s=making.max_wait_s,
     )
-    for tenant, weight in making.weights.items():
-        state.book.fair.set_weight(TenantId(tenant), weight)
-    return state

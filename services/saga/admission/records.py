@@ -10,6 +10,8 @@ from saga.contract.ids import NO_WORKER, GatewayId, PoolId, RootId, SessionId, S
 from saga.contract.messages import StepReady, Tag, WaitCause
 from saga.kernel.steps import StepLife, StepState
 
+MAX_SESSIONS = 1_000  # of a workflow; when there are more, those away for longest are forgotten
+
 
 class Session(msgspec.Struct, gc=False):
     """One conversation of a workflow."""
@@ -99,6 +101,14 @@ class Workflow:
             if home in homes:
                 homes[home] += step.claim_tokens
         return min(homes, key=lambda worker_id: (-homes[worker_id], worker_id))
+
+    def forget_sessions(self, now_s: float) -> None:
+        """Before one more than MAX_SESSIONS, half of them, if they are away; a client may open any number."""
+        if len(self.sessions) < MAX_SESSIONS:
+            return
+        away = [s for s in self.sessions.values() if not s.live_steps and s.dormant_at_s <= now_s]
+        for session in sorted(away, key=lambda s: (s.dormant_at_s, s.session))[: MAX_SESSIONS // 2]:
+            del self.sessions[session.session]
 
     def dormant(self, now_s: float) -> bool:
         """No step, and every session's gap is longer than nine in ten."""

@@ -10,6 +10,7 @@ from saga.admission.outputs import OutputLengths
 from saga.admission.policy import Claimant
 from saga.admission.records import Session, Workflow
 from saga.admission.seats import Ranked, Seats
+from saga.admission.tenant_books import TenantBooks
 from saga.admission.turns import WAIT_BOUND_S, Turns
 from saga.admission.weights import Weights
 from saga.contract.ids import NO_WORKER, PoolId, RootId, TenantId, WorkerId
@@ -143,6 +144,7 @@ class Roster:
         self.pools: dict[PoolId, Pool] = {}
         self.expectations = Expectations()
         self.weights = Weights(self._left)
+        self.tenants = TenantBooks()
         self._rank = rank
         self._wait_bound_s = wait_bound_s
 
@@ -164,6 +166,7 @@ class Roster:
     def add(self, workflow: Workflow) -> None:
         """A workflow that is new here."""
         self.workflows[workflow.root] = workflow
+        self.tenants.known(workflow, 1)
         self.weights.begun(workflow)
         self.pool(workflow.pool)
 
@@ -185,12 +188,15 @@ class Roster:
         return work_s / workers, self.expectations.seconds_left(workflow, work_s)
 
     def claim(self, workflow: Workflow, now_s: float) -> None:
-        """Count what the workflow needs now. A dormant one needs nothing: it is no claimant and not active."""
+        """Count what the workflow needs now. A dormant one needs nothing: it is no claimant and not active. Nor is one
+        that is over its tenant's quotas."""
         pool = self.pool(workflow.pool)
         self.weights.now_s = max(self.weights.now_s, now_s)
         pool.turns.at(now_s)
         if workflow.dormant(now_s):
             self._leave(pool, workflow)
+            return
+        if workflow.root not in pool.needs and not self.tenants.stands(workflow):
             return
         needs = workflow.needs_tokens(now_s)
         if not workflow.foretold and pool.newcomer_tokens:  # nobody knows this one yet: it will be like others
@@ -215,10 +221,16 @@ class Roster:
             pool.active_tokens = plus(pool.active_tokens, needs)
             pool.seat(workflow)
             pool.turns.expects(root, workflow.tenant)
+            self._keep(pool, workflow)
         elif workflow.steps:
             pool.turns.waits((pool.rank[root], root), workflow.tenant)
         else:
             pool.turns.leaves((pool.rank[root], root), workflow.tenant)
+
+    def _keep(self, pool: Pool, workflow: Workflow) -> None:
+        """Tell its tenant's book what an active workflow keeps beside its steps."""
+        steps_tokens = sum(step.claim_tokens for step in workflow.steps.values())
+        self.tenants.keeps(workflow, pool.needs[workflow.root][0] - steps_tokens)
 
     def rank(self, workflow: Workflow) -> None:
         """What is known of the workflow has changed: so may its place among the claimants."""
@@ -254,6 +266,8 @@ class Roster:
         pool.active_tokens = plus(pool.active_tokens, pool.needs[root])
         pool.turns.joins(place, workflow.tenant)
         pool.seat(workflow)
+        self.tenants.joined(workflow)
+        self._keep(pool, workflow)
 
     def moved(self, workflow: Workflow) -> None:
         """Its KV is elsewhere now: one that is bound is so to where most of it is."""
@@ -280,6 +294,13 @@ class Roster:
         pool.turns.left(root, workflow.tenant)
         if workflow.steps:
             pool.turns.waits(place, workflow.tenant)
+        self.tenants.paused(workflow)
+
+    def bench(self, workflow: Workflow) -> None:
+        """The workflow is no claimant for now, since it is over its tenant's quotas."""
+        self._leave(self.pool(workflow.pool), workflow)
+        if workflow.steps:
+            self.tenants.bench(workflow)
 
     def remove(self, workflow: Workflow) -> None:
         """The workflow is over."""
@@ -287,6 +308,7 @@ class Roster:
         del self.workflows[workflow.root]
         self.weights.over(workflow)
         self.expectations.learn(workflow)
+        self.tenants.known(workflow, -1)
 
     def _leave(self, pool: Pool, workflow: Workflow) -> None:
         self.pause(workflow)
@@ -297,6 +319,7 @@ class Roster:
             place = (pool.rank.pop(workflow.root), workflow.root)
             del pool.outside[bisect_left(pool.outside, place)]
             pool.turns.leaves(place, workflow.tenant)
+        self.tenants.left(workflow)
 
     def check(self) -> None:
         """Assert what must hold between workflows and pools."""
@@ -327,5 +350,8 @@ class Roster:
                 assert session.live_steps == live, f"{root}: {session.session} counts {session.live_steps} of {live}"
             for step in workflow.steps.values():
                 assert step.life.live, f"{step.step.step_id} is over and still here"
-                held = step.life.state is StepState.WAITING
-                assert workflow.active != held, f"{root}: active is {workflow.active}, a step {step.life.state.value}"
+                waits = step.life.state is StepState.WAITING
+                held = waits and self.tenants.of(workflow.tenant).holds(step.step.step_id)
+                told = f"{root}: active is {workflow.active}, a step {step.life.state.value}"
+                assert workflow.active != (waits and not held), told
+        self.tenants.check(self.workflows, lambda w: w.root in self.pools[w.pool].needs)

@@ -4,10 +4,11 @@ import os
 from typing import NoReturn
 
 from saga.admission.config import PREFIX, AdmissionSettings
+from saga.admission.events import Loaded
 from saga.admission.making import Making, make_core
 from saga.admission.order import ORDERS
 from saga.admission.policies import POLICIES
-from saga.admission.state import AdmissionState, Loaded
+from saga.admission.state import AdmissionState
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.runtime import app as runtime_app
 from saga.runtime import metrics

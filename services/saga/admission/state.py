@@ -2,24 +2,27 @@
 
 Leader and standbys run the same core on the same messages; only a leader speaks. It knows no bus, clock or event
 loop: `service.py` and the simulator both drive it. The books are in `roster.py`, what a step costs and is told is in
-`stepbook.py`, who is refused in `door.py`, the active set in `policy.py`, tags in `order.py` and `fairness.py`.
+`stepbook.py`, who is refused in `door.py`, quotas of tenants in `quotas.py`, the active set in `policy.py`, tags in
+`order.py` and `fairness.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 
-import msgspec
-
+from saga.admission import beats, usage
 from saga.admission.active_set import ActiveSet
-from saga.admission.door import refusal_of
+from saga.admission.beats import UNNAMED_S
+from saga.admission.door import Bounds, Door
+from saga.admission.events import AdmissionEvent, Loaded, TenantChanged
 from saga.admission.needs import UNFORETOLD, growth
 from saga.admission.order import FairStart, TagPolicy
 from saga.admission.policy import ActiveSetPolicy
 from saga.admission.presence import WORKER_SILENT_S, Presence
+from saga.admission.quotas import CLOSED_RETRY_S, Quotas
 from saga.admission.records import Session, Step, Workflow, load
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
-from saga.contract.ids import PoolId, RootId, StepId
+from saga.contract.ids import PoolId, RootId, StepId, TenantId
 from saga.contract.messages import (
     Forecast,
     GatewayBeat,
@@ -30,18 +33,20 @@ from saga.contract.messages import (
     LeaseReturned,
     LeaseTaken,
     Message,
+    RefusalReason,
     ResendSteps,
     StepCancelled,
     StepClaim,
     StepFinished,
     StepProgress,
     StepReady,
-    StepRefused,
     StepStarted,
+    TenantsAsk,
     WorkerHello,
     WorkerLeaving,
 )
 from saga.contract.subjects import Subjects
+from saga.contract.tenants import TenantTerms
 from saga.kernel.effects import (
     Answer,
     Demoted,
@@ -58,17 +63,9 @@ from saga.kernel.steps import Move, StepState
 
 TICK_S = 0.25
 IDLE_TICK_S = 1.0  # without a step
-UNNAMED_S = 5.0  # a step that no beat names for so long is aborted
-ASK_AGAIN_S = 0.5  # of a waiting step that a beat names and nobody sent: it may still be on its way
 IDLE_CLOSE_S = 3_600.0  # a workflow without a sign of life is closed
 
 Effects = list[Effect]
-
-
-class Loaded(msgspec.Struct, frozen=True, gc=False):
-    """Event: rows of the workflow table, read by a new leader before it is promoted."""
-
-    rows: tuple[bytes, ...]
 
 
 class AdmissionState:
@@ -81,7 +78,8 @@ class AdmissionState:
         order: TagPolicy | None = None,
         *,
         wall_offset_s: float = 0.0,
-        max_waiting_steps: int = 10_000,
+        bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+        weights: Mapping[TenantId, float] = {},
         max_wait_s: float = 600.0,
         worker_silent_s: float = WORKER_SILENT_S,
         idle_tick_s: float = IDLE_TICK_S,
@@ -92,7 +90,8 @@ class AdmissionState:
         self._subjects = subjects
         self._set = ActiveSet(self.roster, self.book, policy, subjects)
         self._wall_offset_s = wall_offset_s
-        self._max_waiting_steps = max_waiting_steps
+        self._quotas = Quotas(self.roster, self.book, self._set, weights)
+        self._door = Door(self.roster, self.book, self._quotas, bounds)
         self._max_wait_s = max_wait_s
         self._idle_tick_s = idle_tick_s
         self._placement_fence = 0
@@ -100,14 +99,17 @@ class AdmissionState:
         self._presence = Presence(self.roster, worker_silent_s)
         self._dormancy: list[tuple[float, RootId]] = []
         self._next_sweep_s = 0.0
+        for tenant, weight in weights.items():
+            self.book.fair.set_weight(tenant, weight)
 
     def check(self) -> None:
         """Assert what must always hold."""
         self.roster.check()
         self.book.check()
 
-    def handle(self, event: Received | Tick | Promoted | Demoted | Reconnected | Loaded, now_s: float) -> Effects:
+    def handle(self, event: AdmissionEvent, now_s: float) -> Effects:
         """Take an event, return what to do about it. `now_s`: monotonic."""
+        self.roster.tenants.now_s = now_s
         match event:
             case Received(message):
                 effects = self._received(message, now_s)
@@ -120,10 +122,14 @@ class AdmissionState:
                 effects = []
             case Loaded(rows):
                 effects = self._loaded(rows, now_s)
+            case TenantChanged(tenant, terms):
+                effects = self._agreed(tenant, terms, now_s)
             case Reconnected():
                 self.book.name_all(now_s)
                 self._presence.see_all(now_s)
                 effects = []
+        if self.roster.tenants.dirty:
+            effects += self._quotas.settle(now_s)
         return effects if self.leading else [effect for effect in effects if isinstance(effect, WakeAt)]
 
     # --- messages ----------------------------------------------------------------------------------------------
@@ -146,6 +152,7 @@ class AdmissionState:
                 return self._finished(message, now_s)
             case StepCancelled():
                 move = Move.FAIL if message.failed else Move.ABORT
+                self.book.generated(message.step_id, message.output_tokens)
                 return self._over(message.step_id, move, now_s)
             case LeaseReturned(reason="client_gone"):
                 return self._over(message.step_id, Move.ABORT, now_s)
@@ -164,13 +171,15 @@ class AdmissionState:
             case WorkerLeaving():
                 return self._choose(self._presence.gone(message.worker_id), now_s)
             case GatewayBeat():
-                return self._beat(message, now_s)
+                return beats.heard(message, self.book, self._subjects, now_s)
             case StepClaim():
                 return self._claim(message, now_s)
             case ResendSteps(service="placement"):
                 return self.book.admit_again(message.step_ids)
             case LeaderHello():
                 return self._leader_hello(message)
+            case TenantsAsk():
+                return [Answer(usage.answer(message, self.roster.tenants, self._quotas, self.book.fence, now_s))]
             case _:
                 return []
 
@@ -180,21 +189,32 @@ class AdmissionState:
             return [accepted]
         if ready.step_id in self.book.steps:
             return [accepted, *self.book.repeated(ready, now_s)]
-        refusal = refusal_of(ready, self.roster, self.book, self._max_waiting_steps)
+        effects = [e for root in self._door.too_old(ready, now_s) for e in self._set.close(self.roster.workflows[root])]
+        refusal = self._door.refusal_of(ready)
         if refusal is not None:
-            return [Answer(refusal)]
-        workflow = self.roster.workflows.get(ready.root)
-        effects: Effects = [accepted]
-        if workflow is None:
-            workflow = self.roster.begin(ready, now_s - ready.waited_s)
-            effects.append(self.book.row(workflow))
+            return [Answer(refusal), *effects]
+        known = self.roster.workflows.get(ready.root)
+        workflow = known or self.roster.begin(ready, now_s - ready.waited_s)
         step = self.book.add(workflow, ready, now_s)
-        workflow.final = workflow.final or ready.final
         self.roster.claim(workflow, now_s)
         effects += self._set.choose(workflow.pool, now_s, only=workflow)
         if step.life.state is StepState.WAITING:
             step.wait_cause = "inactive"
-        return effects
+            effects += self._quotas.settle(now_s)
+            if too_many := self._quotas.too_many_wait(step):
+                return [*self._turned_away(workflow, step, too_many, now_s, new=known is None), *effects]
+        workflow.final = workflow.final or ready.final
+        return [accepted, *effects] if known else [accepted, self.book.row(workflow), *effects]
+
+    def _turned_away(self, workflow: Workflow, step: Step, why: str, now_s: float, *, new: bool) -> Effects:
+        """Too many wait already; the step is forgotten, with its workflow if that began with it."""
+        retry_after_s = self._quotas.retry_after_s(workflow.tenant, now_s)
+        refused = Answer(self.book.refused(step.step, "quota", why, retry_after_s))
+        if not new:
+            return [refused, *self._over(step.step.step_id, Move.REFUSE, now_s, silent=True)]
+        self.book.end(step.step.step_id, Move.REFUSE, now_s, silent=True)
+        self.roster.remove(workflow)
+        return [refused, *self._set.choose(workflow.pool, now_s)]
 
     def _taken(self, taken: LeaseTaken, now_s: float) -> Effects:
         self.book.running(taken, now_s)
@@ -249,34 +269,6 @@ class AdmissionState:
         heappush(self._dormancy, (session.dormant_at_s, forecast.root))
         return []
 
-    # --- gateways' beats and claims ----------------------------------------------------------------------------
-
-    def _beat(self, beat: GatewayBeat, now_s: float) -> Effects:
-        unknown: list[StepId] = []
-        again: list[StepId] = []
-        for waiting in beat.waiting:
-            step = self.book.steps.get(waiting.step_id)
-            if step is None:
-                if waiting.waited_s > ASK_AGAIN_S and not self.book.has_ended(waiting.step_id):
-                    unknown.append(waiting.step_id)
-                continue
-            step.named_s = now_s
-            if waiting.attempt > step.step.attempt:  # its LeaseReturned was lost
-                self.book.back_to_admitted(waiting.step_id, waiting.attempt)
-                again.append(waiting.step_id)
-        for running in beat.running:
-            step = self.book.steps.get(running.step_id)
-            if step is not None:
-                step.named_s = now_s
-                step.output_tokens = max(step.output_tokens, running.output_tokens)
-            elif not self.book.has_ended(running.step_id):
-                unknown.append(running.step_id)
-        effects = self.book.admit_again(tuple(again))
-        if unknown:
-            ask = ResendSteps(service="admission", fence=self.book.fence, step_ids=tuple(unknown))
-            effects.append(Publish(self._subjects.gateway(beat.gateway_id), ask))
-        return effects
-
     def _claim(self, claim: StepClaim, now_s: float) -> Effects:
         """A step that runs already, admitted by a leader before this one."""
         step_id = claim.step.step_id
@@ -307,10 +299,21 @@ class AdmissionState:
                 self.roster.add(Workflow.restored(saved, submitted_s, now_s))
         return []
 
+    def _agreed(self, tenant: TenantId, terms: TenantTerms | None, now_s: float) -> Effects:
+        """What waits now and never could go on is refused; what runs goes on."""
+        self._quotas.agree(tenant, terms)
+        effects: Effects = []
+        for step in list(self.book.steps.values()):
+            if step.step.tenant == tenant and step.life.state is StepState.WAITING:
+                never = self._quotas.never(step.step)
+                effects += self._give_up(step, "quota", never, CLOSED_RETRY_S, now_s) if never else []
+        return effects
+
     def _promoted(self, fence: int, now_s: float) -> Effects:
         self.leading = True
         self.book.fence = self._highest_fence = fence
         self.book.name_all(now_s)
+        self._quotas.taken_over(now_s)
         hello = LeaderHello(service="admission", fence=fence)
         effects: Effects = [
             Publish(self._subjects.leader_hello(), hello),
@@ -348,6 +351,7 @@ class AdmissionState:
                 effects += self._set.let_go(workflow, "dormant")
                 pools.add(workflow.pool)
         effects += self._choose(sorted(pools), now_s)
+        effects += self._quotas.tick(now_s)
         for worker_id in self._presence.silent(now_s):
             effects += self._choose(self._presence.gone(worker_id), now_s)
         if now_s >= self._next_sweep_s:
@@ -363,19 +367,17 @@ class AdmissionState:
             if now_s - step.named_s > UNNAMED_S:
                 effects += self._over(step_id, Move.ABORT, now_s, silent=True)
             elif step.life.state is StepState.WAITING and now_s - step.since_s > self._max_wait_s:
-                effects += self._give_up_waiting(step, now_s)
+                effects += self._waited_too_long(step, now_s)
         idle = [w for w in self.roster.workflows.values() if not w.steps and now_s - w.last_sign_s > IDLE_CLOSE_S]
         return effects + [effect for workflow in idle for effect in self._set.close(workflow)]
 
-    def _give_up_waiting(self, step: Step, now_s: float) -> Effects:
-        detail = f"the workflow waited {self._max_wait_s:.0f} s for its turn, the limit"
-        refused = StepRefused(
-            step_id=step.step.step_id,
-            attempt=step.step.attempt,
-            fence=self.book.fence,
-            reason="wait_bound",
-            detail=detail,
-            retry_after_s=30.0,
-        )
-        publish = Publish(self._subjects.gateway(step.gateway_id), refused)
-        return [publish, *self._over(step.step.step_id, Move.REFUSE, now_s)]
+    def _waited_too_long(self, step: Step, now_s: float) -> Effects:
+        quota = self._quotas.waits_for(step)
+        cause = f"its turn: tenant {step.step.tenant} is at its quota {quota}" if quota else "its turn"
+        detail = f"the workflow waited {self._max_wait_s:.0f} s, the limit, for {cause}"
+        return self._give_up(step, "wait_bound", detail, 30.0, now_s)
+
+    def _give_up(self, step: Step, reason: RefusalReason, detail: str, retry_after_s: float, now_s: float) -> Effects:
+        """Refuse a step that waited. Silently ended: should the word be lost, its gateway asks again and hears it."""
+        told = self.book.given_up(step, reason, detail, retry_after_s)
+        return [told, *self._over(step.step.step_id, Move.REFUSE, now_s, silent=True)]

@@ -24,6 +24,7 @@ from saga.contract.messages import (
     StepFinished,
     StepProgress,
     StepReady,
+    StepRefused,
     StepStarted,
     Tag,
 )
@@ -87,6 +88,19 @@ class StepBook:
             retry_after_s=retry_after_s,
         )
 
+    def given_up(self, step: Step, reason: RefusalReason, detail: str, retry_after_s: float) -> Publish:
+        """A step that was accepted will not run after all."""
+        refused = StepRefused(
+            step_id=step.step.step_id,
+            attempt=step.step.attempt,
+            fence=self.fence,
+            reason=reason,
+            detail=detail,
+            retry_after_s=retry_after_s,
+        )
+        self._roster.tenants.of(step.step.tenant).refused += reason == "quota"
+        return Publish(self._subjects.gateway(step.gateway_id), refused)
+
     def key(self, root: RootId) -> str:
         """A workflow's key in the table: KV keys allow few characters."""
         return hashlib.sha256(root.encode()).hexdigest()[:40]
@@ -114,9 +128,11 @@ class StepBook:
         output_tokens = self._roster.pool(ready.pool).outputs.claim_tokens(ready.max_output_tokens)
         step = self.steps[ready.step_id] = workflow.steps[ready.step_id] = Step(ready, now_s, output_tokens)
         self._waiting.add(ready.step_id)
+        self._roster.tenants.waits(step)
         workflow.last_sign_s = now_s
         session = workflow.sessions.get(ready.session)
         if session is None:
+            workflow.forget_sessions(now_s)
             session = workflow.sessions[ready.session] = Session(ready.session, ready.parent)
         step.held = session.dormant_at_s > now_s - ready.waited_s
         session.live_steps += 1
@@ -144,6 +160,7 @@ class StepBook:
         step.tag = self.order.tag(workflow, step, step.charge.start_s)
         step.life.advance(Move.ADMIT)
         self._waiting.discard(step.step.step_id)
+        self._roster.tenants.admitted(step)
         return [self._admitted(workflow, step)]
 
     def admit_again(self, step_ids: Sequence[StepId]) -> list[Effect]:
@@ -187,6 +204,12 @@ class StepBook:
             if step.output_tokens > self._expected_output(pool, step):
                 self._recharge(step, self._cost_s(pool, step))
 
+    def generated(self, step_id: StepId, output_tokens: int) -> None:
+        """At least so many, as its gateway says."""
+        step = self.steps.get(step_id)
+        if step is not None:
+            step.output_tokens = max(step.output_tokens, output_tokens)
+
     def claimed(self, claim: StepClaim, now_s: float) -> None:
         """The step runs, and this leader has not admitted it."""
         step = self.steps[claim.step.step_id]
@@ -196,7 +219,9 @@ class StepBook:
             step.tag = Tag(step.charge.start_s, 0.0, claim.step.step_id)
         if step.life.may(Move.START):
             self._advance(step, Move.START)
-        self._waiting.discard(claim.step.step_id)
+        if claim.step.step_id in self._waiting:
+            self._waiting.discard(claim.step.step_id)
+            self._roster.tenants.admitted(step)
 
     def returned(self, returned: LeaseReturned, now_s: float) -> None:
         """A lease came back; its step waits in placement again."""
@@ -232,6 +257,7 @@ class StepBook:
         cached_tokens = spared_tokens(step, prompt_tokens, cached_tokens, cause)
         paid_s = pool.cost.step_s(prompt_tokens, cached_tokens, finished.output_tokens)
         self._recharge(step, paid_s)
+        step.output_tokens = finished.output_tokens
         pool.spent_s += true_s
         if cause:
             self.overheads.book(cause, true_s - paid_s)
@@ -256,6 +282,7 @@ class StepBook:
             self._recharge(step, self._cost_s(pool, step, step.output_tokens) if ran else 0.0)
         if step.charge is not None:
             self.fair.ended(step.charge)
+        self._roster.tenants.over(step)
         if move is Move.REFUSE and not step.life.may(Move.REFUSE):
             move = Move.ABORT
         step.life.advance(move)

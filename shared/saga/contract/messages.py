@@ -6,6 +6,7 @@
     graph: Forecast  >  admission, worker        worker: Heartbeat, ResidencyDelta  >  placement, admission, gateway
     worker: PrefetchAsked  >  gateway
     gateway: WorkflowDeclared  >  graph          command line, gateway: GraphAsk  >  graph: GraphAnswer
+    command line: TenantsAsk  >  admission: TenantsAnswer
 
 Messages only grow: a new field has a default, a tag is never used again. Durations are seconds on the sender's
 monotonic clock; `at` is wall time, for display and traces only. Prompts and generated tokens never travel here.
@@ -49,6 +50,7 @@ from saga.contract.step_messages import (
     StepReady,
     StepRefused,
 )
+from saga.contract.tenant_messages import TenantsAnswer, TenantsAsk
 from saga.contract.vocabulary import (
     MAX_CHAIN_PAGES,
     MAX_MESSAGE_BYTES,
@@ -126,6 +128,8 @@ __all__ = [
     "StepRefused",
     "StepStarted",
     "Tag",
+    "TenantsAnswer",
+    "TenantsAsk",
     "WaitCause",
     "WaitingStep",
     "WorkerHello",
@@ -169,6 +173,8 @@ AnyMessage: TypeAlias = (
     | GraphAsk
     | GraphReset
     | GraphAnswer
+    | TenantsAsk
+    | TenantsAnswer
 )
 
 MESSAGE_TYPES: tuple[type[Message], ...] = AnyMessage.__args__

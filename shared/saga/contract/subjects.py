@@ -66,6 +66,10 @@ class Subjects:
         """ResendSteps, placement to admission."""
         return self._at("admission.placement")
 
+    def tenants_ask(self) -> str:
+        """TenantsAsk, a request: admission's leader answers."""
+        return self._at("admission.tenants")
+
     def leader_hello(self) -> str:
         """LeaderHello, to gateways."""
         return self._at("leaders.hello")

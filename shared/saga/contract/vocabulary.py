@@ -9,8 +9,10 @@ from saga.contract.ids import StepId
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_CHAIN_PAGES = 16_384  # of hashes in one message; a longer chain travels with a stride
 
-WaitCause = Literal["none", "inactive", "slot", "home", "no_worker", "retry"]
-RefusalReason = Literal["too_many_waiting", "wait_bound", "unknown_model", "too_large", "stopping"]
+WaitCause = Literal["none", "inactive", "slot", "home", "no_worker", "retry", "quota"]
+RefusalReason = Literal[
+    "too_many_waiting", "wait_bound", "unknown_model", "too_large", "stopping", "quota", "too_many_workflows"
+]
 ReturnReason = Literal["not_first", "client_gone", "expired", "engine_died", "fenced"]
 FinishReason = Literal["stop", "length", "tool_calls", "abort", "error", "other"]
 ReleaseReason = Literal["paused", "unbound", "dormant", "closed", "moved", "superseded"]

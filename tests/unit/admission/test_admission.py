@@ -3,8 +3,9 @@
 import pytest
 from admission_story import Story, beat_of, hello, ready, step_id
 
+from saga.admission.door import Bounds
+from saga.admission.events import Loaded
 from saga.admission.policy import Everybody
-from saga.admission.state import Loaded
 from saga.contract.ids import GatewayId, LeaseId, PoolId, TenantId, WorkerId
 from saga.contract.messages import (
     Accepted,
@@ -39,7 +40,7 @@ def test_a_prompt_no_worker_can_hold_is_refused():
 
 
 def test_waiting_is_bounded_in_number():
-    story = Story(max_waiting_steps=2)
+    story = Story(bounds=Bounds(max_waiting_steps=2))
     story.admitted(ready(1, prompt_tokens=9_000))
     for number in (2, 3):
         story.hear(ready(number))

@@ -25,6 +25,8 @@ from saga.contract.messages import (
     decode,
     encode,
 )
+from saga.contract.tenant_messages import TenantUse
+from saga.contract.tenants import TenantTerms
 from saga.contract.workflow_messages import (
     ClassFacts,
     DeclaredEdge,
@@ -62,6 +64,9 @@ VALUES = {
             root="t/w", tenant="t", follows="yes", next=(NextStep(node="plan"),), shape=SHAPE, declared=SHAPE
         ),
     ),
+    "tenants": (
+        TenantUse(tenant="t", terms=TenantTerms(weight=2.0, running_steps=8), weight=2.0, running_steps=8, kv_tokens=9),
+    ),
     "partitions": (0, 63),
     "running_leases": (
         RunningLease(step_id=StepId("b" * 32), attempt=0, lease_id="0" * 20, worker_id="w0", output_tokens=7),
@@ -77,6 +82,8 @@ def sample(kind: type[msgspec.Struct]) -> msgspec.Struct:
 def value_of(kind: type, field: msgspec.structs.FieldInfo) -> object:
     if kind.__name__ == "GatewayBeat" and field.name in ("waiting", "running"):
         return VALUES["waiting_steps" if field.name == "waiting" else "running_leases"]
+    if kind.__name__ in ("Refused", "StepRefused") and field.name == "reason":
+        return "stopping"  # the first word there was: newer ones sort before it
     if field.name in VALUES:
         return VALUES[field.name]
     info = msgspec.inspect.type_info(field.type)
