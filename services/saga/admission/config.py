@@ -18,12 +18,14 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     policy: str = "saga"  # of the active set, see saga.admission.policies
     order: str = "fair"  # of steps, see saga.admission.order
     max_waiting_steps: int = 10_000  # more are refused with 429
+    max_workflows: int = 100_000  # remembered, of all tenants; more are refused with 429
+    max_workflows_per_tenant: int = 25_000  # the same, of one
     max_wait_s: float = 600.0  # that a step may wait for its workflow's turn
-    weights: tuple[str, ...] = ()  # "tenant=weight"; a tenant not named has weight 1
+    weights: tuple[str, ...] = ()  # "tenant=weight", where `saga tenants` says nothing; a tenant not named has weight 1
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
-        for name in ("max_waiting_steps", "max_wait_s"):
+        for name in ("max_waiting_steps", "max_workflows", "max_workflows_per_tenant", "max_wait_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must be positive")
         self.tenant_weights()

@@ -4,24 +4,30 @@ import os
 from typing import NoReturn
 
 from saga.admission.config import PREFIX, AdmissionSettings
-from saga.admission.events import Loaded
+from saga.admission.events import Loaded, TenantChanged
 from saga.admission.making import Making, make_core
 from saga.admission.order import ORDERS
 from saga.admission.policies import POLICIES
 from saga.admission.state import AdmissionState
+from saga.contract.ids import TenantId
 from saga.contract.subjects import Subjects, kv_bucket
+from saga.contract.tenants import TERMS_BUCKET, BadRowError, TenantTerms, check_tenant, read_terms
 from saga.runtime import app as runtime_app
 from saga.runtime import metrics
 from saga.runtime.app import App
+from saga.runtime.bus import Entry
 from saga.runtime.candidate import Candidate
 from saga.runtime.clock import MonotonicClock
 from saga.runtime.config import load
 from saga.runtime.driver import Driver
 from saga.runtime.errors import StartError
+from saga.runtime.log import get_logger
 from saga.runtime.recording import recorded
+from saga.runtime.rows import follow
 from saga.runtime.write_behind import WriteBehind
 
 TABLE = "workflows"
+log = get_logger()
 
 
 def making_of(settings: AdmissionSettings, wall_offset_s: float) -> Making:
@@ -36,6 +42,8 @@ def making_of(settings: AdmissionSettings, wall_offset_s: float) -> Making:
         order=settings.order,
         wall_offset_s=wall_offset_s,
         max_waiting_steps=settings.max_waiting_steps,
+        max_workflows=settings.max_workflows,
+        max_workflows_per_tenant=settings.max_workflows_per_tenant,
         max_wait_s=settings.max_wait_s,
         weights=settings.tenant_weights(),
     )
@@ -74,16 +82,37 @@ async def serve(app: App) -> None:
             subjects.every_forecast(),
             subjects.gateway_word(),
             subjects.placement_word(),
+            subjects.tenants_ask(),
         ],
     )
+
+    async def terms_changed(key: str, entry: Entry | None) -> None:
+        try:
+            tenant, terms = terms_in(key, entry)
+        except BadRowError as error:  # what was said before goes on to hold
+            log.error("tenant.bad_row", tenant=key, error=str(error))  # noqa: TRY400 - no bug of ours
+            return
+        log.info("tenant.changed", tenant=tenant, **({} if terms is None else terms.limits))
+        await driver.tell(TenantChanged(tenant, terms))
+
     candidate.around_lead(read_table, table.drop)
     app.spawn(table.run(), name="write behind")
+    await follow(bus, kv_bucket(settings.cell, TERMS_BUCKET), terms_changed, app.stopping)
     await candidate.start()
     await app.stopping.wait()
     if candidate.leader.leading:
         await table.flush()
     await candidate.stop()
     await bus.drain()
+
+
+def terms_in(key: str, entry: Entry | None) -> tuple[TenantId, TenantTerms | None]:
+    """What a row, or its going, says of which tenant. Raises BadRowError."""
+    try:
+        tenant = check_tenant(key)
+    except ValueError as error:
+        raise BadRowError(str(error)) from None
+    return tenant, None if entry is None else read_terms(entry.value)
 
 
 def _watch_levels(state: AdmissionState) -> None:

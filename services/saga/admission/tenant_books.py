@@ -15,7 +15,7 @@ from saga.admission.records import Step, Workflow
 from saga.contract.ids import RootId, StepId, TenantId
 from saga.contract.messages import StepReady
 from saga.contract.tenants import NO_TERMS, TenantTerms
-from saga.kernel.steps import StepState
+from saga.kernel.steps import Move, StepState
 
 Age = tuple[float, RootId]
 IDLE_TENANTS = 10_000  # remembered without a step, a workflow or terms
@@ -251,7 +251,7 @@ class TenantBooks:
             book.reserved_tokens -= claim.output_tokens
             if step.output_tokens:
                 book.output_minute.add(self.now_s, step.output_tokens)
-            if step.life.state in (StepState.ADMITTED, StepState.GRANTED) and not step.output_tokens:
+            if not step.output_tokens and Move.TAKE not in step.life.story and Move.START not in step.life.story:
                 book.input_minute.take_back(claim.at_s, claim.input_tokens)
         self._stir(book)
 
