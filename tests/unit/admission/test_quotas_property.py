@@ -27,22 +27,25 @@ from saga.contract.messages import (
     StepReady,
     StepRefused,
 )
-from saga.contract.tenants import TenantTerms
+from saga.contract.tenants import QUOTAS, TenantTerms
 from saga.kernel.effects import Tick
 
 TENANTS = ("red", "blue")
 WORKFLOWS = 10  # of all tenants, known
 POLICIES = (Everybody, OldestThatFit, lambda: WorkerBudgets(learns=False))
-terms = st.builds(
-    TenantTerms,
-    weight=st.none() | st.sampled_from([0.5, 1.0, 3.0]),
-    active_workflows=st.none() | st.integers(0, 4),
-    running_steps=st.none() | st.integers(0, 4),
-    waiting_steps=st.none() | st.integers(0, 4),
-    kv_tokens=st.none() | st.integers(0, 20_000),
-    input_tokens_per_minute=st.none() | st.integers(0, 30_000),
-    output_tokens_per_minute=st.none() | st.integers(0, 3_000),
-)
+QUOTA = {
+    "weight": st.sampled_from([0.5, 1.0, 3.0]),
+    "active_workflows": st.integers(1, 3),
+    "running_steps": st.integers(1, 3),
+    "waiting_steps": st.integers(0, 3),
+    "kv_tokens": st.integers(2_000, 12_000),
+    "input_tokens_per_minute": st.integers(2_000, 12_000),
+    "output_tokens_per_minute": st.integers(500, 3_000),
+}
+few = st.lists(st.sampled_from(sorted(QUOTA)), min_size=1, max_size=2, unique=True)
+terms = few.flatmap(lambda names: st.fixed_dictionaries({name: QUOTA[name] for name in names}))
+shut = st.sampled_from([{name: 0} for name in QUOTAS])
+arrivals = st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(1, 3_000), st.integers(1, 1_200))
 
 
 @dataclass
@@ -60,8 +63,8 @@ class Run:
 class Cell(RuleBasedStateMachine):
     """One admission, told anything that gateways, placement and operators may say."""
 
-    @initialize(policy=st.integers(0, len(POLICIES) - 1), workers=st.integers(1, 3))
-    def begin(self, policy: int, workers: int) -> None:
+    @initialize(policy=st.integers(0, len(POLICIES) - 1), workers=st.integers(1, 3), quotas=terms)
+    def begin(self, policy: int, workers: int, quotas: dict[str, int]) -> None:
         bounds = Bounds(max_waiting_steps=30, max_workflows=WORKFLOWS, max_workflows_per_tenant=9)
         self.story = Story(POLICIES[policy](), workers=0, bounds=bounds, max_wait_s=90.0)
         self.workers = workers
@@ -74,31 +77,27 @@ class Cell(RuleBasedStateMachine):
         self.active: set[str] = set()
         self.beat()
         self.story.now_s += TAKEOVER_S
+        self.agree("red", quotas)
 
     # --- what happens ------------------------------------------------------------------------------------------
 
-    @rule(
-        tenant=st.sampled_from(TENANTS),
-        workflow=st.integers(0, 5),
-        session=st.integers(0, 1),
-        prompt_tokens=st.integers(1, 9_000),
-        max_output_tokens=st.integers(1, 2_000),
-    )
-    def arrive(self, tenant: str, workflow: int, session: int, prompt_tokens: int, max_output_tokens: int) -> None:
-        root = f"{tenant}/{workflow}"
-        self.number += 1
-        self.sent[self.number] = ready(
-            self.number,
-            root,
-            tenant=TenantId(tenant),
-            session=SessionId(f"{root}/{session}"),
-            prompt_tokens=prompt_tokens,
-            max_output_tokens=max_output_tokens,
-        )
-        self.heard(self.story.hear(self.sent[self.number]))
-        limit = self.terms[tenant].waiting_steps
-        if limit is not None and self.number in self.sent and self.number not in self.running:
-            assert sum(s.tenant == tenant for n, s in self.sent.items() if n not in self.running) <= limit
+    @rule(tenant=st.sampled_from(TENANTS), burst=st.lists(arrivals, min_size=1, max_size=5))
+    def arrive(self, tenant: str, burst: list[tuple[int, int, int, int]]) -> None:
+        for workflow, session, prompt_tokens, max_output_tokens in burst:
+            root = f"{tenant}/{workflow}"
+            self.number += 1
+            self.sent[self.number] = ready(
+                self.number,
+                root,
+                tenant=TenantId(tenant),
+                session=SessionId(f"{root}/{session}"),
+                prompt_tokens=prompt_tokens,
+                max_output_tokens=max_output_tokens,
+            )
+            self.heard(self.story.hear(self.sent[self.number]))
+            limit = self.terms[tenant].waiting_steps
+            if limit is not None and self.number in self.sent and self.number not in self.running:
+                assert sum(s.tenant == tenant for n, s in self.sent.items() if n not in self.running) <= limit
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
@@ -164,8 +163,9 @@ class Cell(RuleBasedStateMachine):
         )
         self.heard(self.story.hear(returned))
 
-    @rule(tenant=st.sampled_from(TENANTS), given=st.none() | terms)
-    def agree(self, tenant: str, given: TenantTerms | None) -> None:
+    @rule(tenant=st.sampled_from(TENANTS), quotas=terms | terms | shut | st.none())
+    def agree(self, tenant: str, quotas: dict[str, int] | None) -> None:
+        given = None if quotas is None else TenantTerms(**quotas)
         self.terms[tenant] = given or TenantTerms()
         self.heard(self.story.tell(TenantChanged(TenantId(tenant), given)))
 
@@ -260,5 +260,5 @@ class Cell(RuleBasedStateMachine):
             assert limit is None or use.kv_tokens <= max(limit, use.running_tokens), "kept KV is given up first"
 
 
-Cell.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+Cell.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestQuotas = Cell.TestCase
