@@ -12,6 +12,9 @@ import pytest
 from mesh_replay import leader_of, model_of, opening, replay
 
 from saga.cli.mesh import Mesh, MeshSettings
+from saga.contract.subjects import kv_bucket
+from saga.contract.tenants import TERMS_BUCKET, TenantTerms, write_row
+from saga.runtime.bus_nats import NatsBus
 from saga.sim.measured import measure
 from saga.sim.replayed import Moment
 from saga.sim.replayed import replay as replay_file
@@ -31,7 +34,9 @@ def recordings(tmp_path_factory) -> Path:
 async def _live(state_dir: Path, folder: Path) -> None:
     settings = MeshSettings(workers=2, profile="h100x1-llama3-8b", page_tokens=16, speed=4.0, state_dir=state_dir)
     async with Mesh(settings, environ=os.environ | {"SAGA_RECORD": str(folder)}) as mesh:
+        await _agree(mesh.nats_url, TenantTerms(running_steps=2, active_workflows=2, weight=2.0))
         await replay(mesh.gateway_url, 3, "calm")
+        await _agree(mesh.nats_url, None)
         await _leave_early(mesh.gateway_url)
         stormy = asyncio.create_task(replay(mesh.gateway_url, 4, "stormy"))
         await asyncio.sleep(0.4)
@@ -39,6 +44,13 @@ async def _live(state_dir: Path, folder: Path) -> None:
         mesh.kill(await leader_of(mesh, "admission"))
         await stormy
         await asyncio.sleep(1.5)  # a beat of everybody
+
+
+async def _agree(nats_url: str, terms: TenantTerms | None) -> None:
+    bus = await NatsBus.connect(nats_url, name="test")
+    rows = await bus.kv(kv_bucket("main", TERMS_BUCKET))
+    await (rows.delete("default") if terms is None else rows.put("default", write_row(terms)))
+    await bus.drain()
 
 
 async def _leave_early(url: str) -> None:
@@ -75,6 +87,7 @@ def test_the_recordings_hold_what_happened(recordings: Path):
     assert seen["Submitted"] == 7 * 6 + 1
     assert seen["StepCancelled"] > 0
     assert seen["EngineGone"] >= 1
+    assert seen["TenantChanged"] >= 4, "terms came and went, at leader and standby"
     assert seen["Promoted"] >= 3, "the first leaders, and one that took over"
     assert {
         "Restored",

@@ -17,7 +17,7 @@ from typing import Self
 
 from saga.cli.child import Child
 from saga.cli.plan import MeshSettings, Plan, plan
-from saga.cli.probe import models, ready_answer
+from saga.cli.probe import ready_answer, workers
 from saga.runtime.app import EXIT_START, SUPERVISED
 from saga.runtime.errors import StartError
 from saga.runtime.log import get_logger
@@ -149,7 +149,7 @@ class Mesh:
         """Empty when the mesh is whole; else what it waits for."""
         if answer := await ready_answer(self.gateway_url):
             return answer
-        joined = sum(model.saga.workers for model in await models(self.gateway_url))
+        joined = await workers(self.gateway_url)
         wanted = len(self._plan.engine_urls)
         return "" if joined >= wanted else f"{joined} of {wanted} engines have joined"
 

@@ -49,6 +49,7 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     placement_policy: str = ""
     retention_policy: str = ""
     tenants: Path | None = None  # TOML of API keys
+    live_keys: bool = False  # those of `saga keys`
     gateway_port: int = 0  # 0: any free one
     state_dir: Path = Path(".saga")
     nats_url: str = ""  # of a server that runs already; empty: the mesh brings its own
@@ -97,6 +98,8 @@ def plan(settings: MeshSettings, random: Random | None = None) -> Plan:
     gateway_env = {"SAGA_GATEWAY_PORT": str(gateway_port)}
     if settings.tenants is not None:
         gateway_env["SAGA_GATEWAY_TENANTS"] = str(settings.tenants.absolute())
+    if settings.live_keys:
+        gateway_env["SAGA_GATEWAY_LIVE_KEYS"] = "true"
     specs.append(_service("gateway", "gateway", settings, gateway_env))
     return Plan(specs=tuple(specs), gateway_url=f"http://{HOST}:{gateway_port}", engine_urls=tuple(engines))
 

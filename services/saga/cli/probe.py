@@ -39,6 +39,14 @@ async def ready_answer(gateway_url: str) -> str:
     return "" if status == HTTP_OK else f"{gateway_url}/readyz says {status} {' '.join(body.split())}"
 
 
+async def workers(gateway_url: str) -> int:
+    """How many have joined, as `/readyz` says; no API key is needed for it."""
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        _status, body = await _get(gateway_url, "/readyz")
+        return msgspec.json.decode(body, type=PoolFacts).workers
+    return 0
+
+
 async def models(gateway_url: str) -> list[Model]:
     """The models that can be asked for; none if the gateway does not say."""
     with contextlib.suppress(OSError, msgspec.DecodeError):

@@ -42,7 +42,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     for point in ("admission", "placement", "retention"):
         parser.add_argument(f"--{point}-policy", default="", metavar="P", help="instead of the system's")
     parser.add_argument("--compat", action="store_true", help="engines also answer what other routers ask of a worker")
-    parser.add_argument("--tenants", type=Path, metavar="FILE", help="TOML of API keys; none: all are `default`")
+    parser.add_argument("--tenants", type=Path, metavar="FILE", help="TOML of API keys")
+    parser.add_argument(
+        "--live-keys", action="store_true", help="ask for keys of `saga keys`; without this and --tenants: open to all"
+    )
     sglang_options.add_arguments(parser)
     parser.set_defaults(act=act)
 
@@ -63,6 +66,7 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Mesh
         # The plugin has nothing to order by unless values are told.
         retention_policy=flags.retention_policy or ("values" if flags.sglang_plugin else ""),
         tenants=flags.tenants,
+        live_keys=flags.live_keys,
         gateway_port=flags.port,
         state_dir=flags.state_dir,
         nats_url=environ.get("SAGA_NATS_URL", ""),
@@ -119,14 +123,20 @@ def show(mesh: Mesh, names: Sequence[str], out: Console) -> None:
     """Where everything is, and a first request."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("gateway", f"{mesh.gateway_url}/v1")
-    table.add_row("models", ", ".join(names))
+    table.add_row("models", ", ".join(names) or "asked for with an API key")
     table.add_row("engines", ", ".join(mesh.engine_urls))
     table.add_row("NATS", mesh.nats_url)
     table.add_row("logs", str(mesh.log_dir))
     table.add_row("processes", str(len(mesh.processes)))
     out.print(table)
+    if not (asks_for_keys := mesh.settings.tenants is not None or mesh.settings.live_keys):
+        out.print("\n[bold red]OPEN[/]: whoever reaches the gateway may ask, as tenant `default`, without a key.")
+        out.print("For keys: --live-keys and `saga keys create TENANT`, or --tenants FILE.")
+    elif mesh.settings.live_keys:
+        out.print("\nAPI keys are asked for: `saga keys create TENANT` makes one.")
     body = f'{{"model": "{names[0] if names else "MODEL"}", "max_tokens": 32, "stream": true, "messages": '
     body += '[{"role": "user", "content": "Hello"}]}'
     out.print("\nTry it:\n", highlight=False)
-    curl = f"curl -N {mesh.gateway_url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'\n"
+    key = "-H 'Authorization: Bearer KEY' " * asks_for_keys
+    curl = f"curl -N {mesh.gateway_url}/v1/chat/completions {key}-H 'Content-Type: application/json' -d '{body}'\n"
     out.print(curl, highlight=False, markup=False, soft_wrap=True)

@@ -181,6 +181,8 @@ def duplicate(key: str) -> ApiError:
 _REJECTED = {
     "too_many_waiting": (429, "too_many_waiting"),
     "wait_bound": (429, "wait_bound"),
+    "quota": (429, "quota_exceeded"),
+    "too_many_workflows": (429, "too_many_workflows"),
     "unknown_model": (404, "model_not_found"),
     "too_large": (400, "request_too_large"),
     "stopping": (503, "stopping"),

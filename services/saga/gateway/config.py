@@ -22,7 +22,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000  # 0: any free one, see port_file
     port_file: Path | None = None  # gets the port as text once the gateway listens
     id: str = ""  # unique in the cell; empty: random
-    tenants: Path | None = None  # TOML file of API keys; none: everything is tenant `default`
+    tenants: Path | None = None  # TOML file of API keys; without it and live keys everything is tenant `default`
+    live_keys: bool = False  # API keys of `saga keys`, in JetStream KV, come and go while the gateway runs
     body_limit_bytes: int = 16 * MIB  # of one request
     waiting_body_bytes: int = 256 * MIB  # of all requests that wait for an engine; above it 503
     messages_share_kv: bool = False  # tenants may use /v1/messages, where SGLang cannot keep their KV apart

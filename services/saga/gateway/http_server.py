@@ -122,7 +122,8 @@ class HttpServer:
             missing.append("time: this gateway is stopping")
         if missing:
             return _json({"status": "not ready", "missing": missing}, status=503)
-        return _json({"status": "ready"})
+        workers = sum(pool.workers for pool in self._desk.pools().values())
+        return _json({"status": "ready", "workers": workers})  # for whoever starts a mesh, and may have no key
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         metrics.WAITING.set(self._desk.state.waiting)

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from saga.contract.ids import GatewayId
+from saga.contract.subjects import kv_bucket
+from saga.contract.tenants import KEYS_BUCKET, BadRowError, read_key
 from saga.gateway.config import PREFIX, GatewaySettings
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
@@ -13,9 +15,11 @@ from saga.gateway.http_server import HttpServer
 from saga.gateway.tenants import Tenants
 from saga.runtime import app as runtime_app
 from saga.runtime.app import App
+from saga.runtime.bus import Bus, Entry
 from saga.runtime.config import load
 from saga.runtime.errors import StartError
 from saga.runtime.log import get_logger
+from saga.runtime.rows import follow
 
 log = get_logger()
 
@@ -23,7 +27,7 @@ log = get_logger()
 async def serve(app: App) -> None:
     """One gateway, until it is told to stop."""
     settings = load(GatewaySettings, PREFIX)
-    tenants = _tenants(settings.tenants)
+    tenants = _tenants(settings.tenants, live=settings.live_keys)
     gateway_id = GatewayId(settings.id or f"gw-{os.urandom(4).hex()}")
     bus = await app.connect()
     desk = Desk(bus, gateway_id, settings.cell, record=app.shared.record)
@@ -32,11 +36,10 @@ async def serve(app: App) -> None:
     server = HttpServer(settings, desk, engines, tenants)
     try:
         await desk.open()
+        if settings.live_keys:
+            await _follow_keys(bus, settings.cell, tenants, app.stopping)
         port = await _listen(server, settings)
-        if tenants.open:
-            log.warning(
-                "tenants.none", tenant="default", detail="no SAGA_GATEWAY_TENANTS: anybody may ask, as `default`"
-            )
+        _say_who_may_ask(tenants, settings)
         log.info("gateway.listening", gateway=gateway_id, host=settings.host, port=port)
         await app.stopping.wait()
         log.info("gateway.stopping", in_flight=server.in_flight)
@@ -70,14 +73,45 @@ def _write_port(path: Path, port: int) -> None:
         raise StartError(f"{PREFIX}PORT_FILE={path}: {error.strerror}") from error
 
 
-def _tenants(path: Path | None) -> Tenants:
+def _say_who_may_ask(tenants: Tenants, settings: GatewaySettings) -> None:
+    if tenants.open:
+        log.warning(
+            "gateway.open",
+            tenant="default",
+            detail=f"ANYBODY who reaches {settings.host} may ask, as tenant `default`, with any key or none: "
+            f"for development only. Set {PREFIX}LIVE_KEYS=true (`saga keys create`) or {PREFIX}TENANTS=FILE",
+        )
+        return
+    if tenants.plain_keys:
+        detail = "API keys in plain text in the file; `saga keys create NAME --hash-only` makes one that is not"
+        log.warning("gateway.plain_keys", keys=tenants.plain_keys, file=str(settings.tenants), detail=detail)
+    if not tenants.keys:
+        log.warning("gateway.no_keys", detail="nobody may ask yet: `saga keys create TENANT` lets somebody in, at once")
+
+
+async def _follow_keys(bus: Bus, cell: str, tenants: Tenants, stopping: asyncio.Event) -> None:
+    """Returns when all keys there are have been learnt: before, nobody could be let in."""
+
+    def changed(key_id: str, entry: Entry | None) -> None:
+        try:
+            tenants.learn(key_id, None if entry is None else read_key(entry.value))
+        except BadRowError as error:
+            tenants.learn(key_id, None)  # nobody is let in by what cannot be read
+            log.error("key.bad_row", key=key_id, error=str(error))  # noqa: TRY400 - no bug of ours
+        else:
+            log.info("key.changed", key=key_id, known=entry is not None)
+
+    await follow(bus, kv_bucket(cell, KEYS_BUCKET), changed, stopping)
+
+
+def _tenants(path: Path | None, *, live: bool) -> Tenants:
     if path is None:
-        return Tenants()
+        return Tenants(live=live)
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"{PREFIX}TENANTS={path}: {error}") from error
-    return Tenants.parse(text, str(path))
+    return Tenants.parse(text, str(path), live=live)
 
 
 def main() -> int:

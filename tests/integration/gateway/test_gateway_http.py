@@ -170,7 +170,8 @@ async def test_models_and_probes(mesh, start):
         "workers": 2,
     }
     assert (await mesh.client.get("/healthz")).status == 200
-    assert (await mesh.client.get("/readyz")).status == 200
+    ready = await mesh.client.get("/readyz")
+    assert (ready.status, await ready.json()) == (200, {"status": "ready", "workers": 2})
     await mesh.ask(COMPLETION)
     metrics = await (await mesh.client.get("/metrics")).text()
     assert 'saga_gateway_requests_total{outcome="completed"}' in metrics
