@@ -14,7 +14,7 @@ from mesh_replay import opening
 from saga.cli.mesh import Mesh, MeshSettings
 
 pytestmark = pytest.mark.timeout(180)
-WITHIN_S = 10.0  # until a change has reached a gateway and admission
+WITHIN_S = 40.0  # until a change has reached a gateway and admission, on a machine that has much else to do
 
 
 class Operator:
@@ -44,7 +44,7 @@ class Operator:
 
     async def usage(self, tenant: str) -> dict[str, object]:
         (use,) = json.loads(await self.done("tenants", "usage", tenant, "--json"))
-        return use
+        return dict(use)
 
 
 class Client:

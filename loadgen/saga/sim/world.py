@@ -10,8 +10,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from saga.admission.events import TenantChanged
 from saga.admission.state import AdmissionState
-from saga.contract.ids import GatewayId, WorkerId
+from saga.contract.ids import GatewayId, TenantId, WorkerId
 from saga.contract.messages import LeasesRenewed, Message
 from saga.contract.subjects import Subjects
 from saga.engine.profile import Profile
@@ -116,11 +117,10 @@ class World:
             subjects,
             system.active_set(),
             system.order(),
+            weights={TenantId(tenant): weight for tenant, weight in weights.items()},
             worker_silent_s=upkeep.worker_silent_s,
             idle_tick_s=upkeep.idle_tick_s,
         )
-        for tenant, weight in weights.items():
-            admission.book.fair.set_weight(tenant, weight)  # type: ignore[arg-type] # tenants are plain strings here
         self.admission = self._party("admission", admission)
         placement = PlacementState(
             "p0",
@@ -172,6 +172,8 @@ class World:
     def _lead(self) -> None:
         for party in (self.gateway, self.admission, self.placement, self.graph):
             party.tell(Tick())
+        for tenant, terms in self._system.terms.items():
+            self.admission.tell(TenantChanged(TenantId(tenant), terms))
         self.admission.tell(Promoted(1))
         self.placement.tell(Promoted(1))
         for worker_id, party in self.workers.items():

@@ -7,7 +7,7 @@ from saga.contract.tenants import TenantTerms
 from saga.contract.vocabulary import Message
 
 
-class TenantUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class TenantUse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One tenant, now. Fields that are called as a quota are counted as that quota counts."""
 
     tenant: TenantId

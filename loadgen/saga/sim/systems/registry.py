@@ -16,6 +16,7 @@ from saga.admission.order import FairStart, TagPolicy
 from saga.admission.policy import ActiveSetPolicy, Everybody, OldestThatFit
 from saga.admission.records import Workflow
 from saga.admission.worker_budgets import WorkerBudgets
+from saga.contract.tenants import TenantTerms
 from saga.engine.settings import EngineSettings, Schedule
 from saga.graph.forecast import Defaults, ForecastPolicy
 from saga.graph.forecast import Saga as SagaForecast
@@ -77,6 +78,7 @@ class System(Struct):
     forecasts: Callable[[], ForecastPolicy | None] = SagaForecast  # None: there is no graph service
     prefetch: Callable[[], PrefetchPolicy | None] = _nothing  # with a host tier
     supersede: bool = False  # fresh session tags once old ones pin dead KV
+    terms: dict[str, TenantTerms] = {}  # weights and quotas of tenants, from the start
     shared_kv: bool = False  # every worker reaches the KV of all: only the bound can
 
 
