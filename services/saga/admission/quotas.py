@@ -13,7 +13,7 @@ from saga.admission.records import Step, Workflow
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
 from saga.admission.tenant_books import Claim, TenantBook
-from saga.contract.ids import PoolId, TenantId
+from saga.contract.ids import RootId, TenantId
 from saga.contract.messages import StepReady
 from saga.contract.tenants import NO_TERMS, TenantTerms
 from saga.kernel.effects import Effect
@@ -118,9 +118,10 @@ class Quotas:
     def tick(self, now_s: float) -> Effects:
         """Time has passed: minutes are over, and who was held for long gives up its place."""
         effects: Effects = []
-        for tenant, book in list(self._tenants.all().items()):
-            book.forget_past(now_s)
+        for tenant in list(self._tenants.queued):
+            book = self._tenants.of(tenant)
             if not (book.held or book.bench):
+                del self._tenants.queued[tenant]
                 continue
             self._tenants.dirty[tenant] = None
             long = {held.age[1] for held in book.held if now_s - held.since_s > HELD_S}
@@ -194,7 +195,7 @@ class Quotas:
         for _, root in younger:
             if book.kv_tokens + claim.kv_tokens <= limit:
                 break
-            effects += self._give_up_kept(book.active[root], now_s)
+            effects += self._give_up_kept(book, root, now_s)
         return effects
 
     def _trim(self, book: TenantBook, now_s: float) -> Effects:
@@ -205,32 +206,32 @@ class Quotas:
         if limit is not None and len(book.standing) > limit:
             idle = sorted((w.age_key for w in book.standing.values() if not w.running()), reverse=True)
             for _, root in idle[: len(book.standing) - limit]:
-                effects += self._bench(book.standing[root], now_s)
+                effects += self._bench(self._roster.workflows[root], now_s)
         kv_limit = book.terms.kv_tokens
         if kv_limit is not None and book.kv_tokens > kv_limit:
             for _, root in sorted((book.active[root].age_key for root in book.kept), reverse=True):
                 if book.kv_tokens <= kv_limit:
                     break
-                effects += self._give_up_kept(book.active[root], now_s)
+                effects += self._give_up_kept(book, root, now_s)
         return effects
 
-    def _give_up_kept(self, workflow: Workflow, now_s: float) -> Effects:
+    def _give_up_kept(self, book: TenantBook, root: RootId, now_s: float) -> Effects:
         """Its sessions in a gap lose their claim, as if they were away for long."""
+        workflow = book.active.get(root)
+        if workflow is None:  # paused meanwhile, for another reason
+            return []
         gone = [s for s in workflow.sessions.values() if not s.live_steps and s.dormant_at_s > now_s]
         for session in gone:
             session.dormant_at_s = now_s
         self._roster.claim(workflow, now_s)
-        return self._set.let_sessions_go(gone) + self._chosen(workflow.pool, now_s)
+        return self._set.let_sessions_go(gone) + self._set.choose(workflow.pool, now_s)
 
     def _bench(self, workflow: Workflow, now_s: float) -> Effects:
         """Out of the active set, or of the line for it, at a step boundary."""
         was_active = workflow.active
         self._roster.bench(workflow)
         effects = self._set.let_go(workflow, "paused") if was_active else []
-        return effects + self._chosen(workflow.pool, now_s)
-
-    def _chosen(self, pool_id: PoolId, now_s: float) -> Effects:
-        return self._set.choose(pool_id, now_s)
+        return effects + self._set.choose(workflow.pool, now_s)
 
 
 def _hindrance(book: TenantBook, claim: Claim, ahead: Collection[Claim] = ()) -> str:

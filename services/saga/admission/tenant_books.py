@@ -119,9 +119,9 @@ class TenantBook:
         self.input_minute.forget(now_s)
         self.output_minute.forget(now_s)
 
-    @property
-    def idle(self) -> bool:
+    def idle(self, now_s: float) -> bool:
         """Nothing is lost by forgetting it."""
+        self.forget_past(now_s)
         minutes = self.input_minute.tokens or self.output_minute.tokens
         return not (self.known or self.running or self.waiting or minutes) and self.terms is NO_TERMS
 
@@ -132,6 +132,7 @@ class TenantBooks:
     def __init__(self) -> None:
         self.now_s = 0.0
         self.dirty: dict[TenantId, None] = {}  # tenants for which something may go on now
+        self.queued: dict[TenantId, None] = {}  # those that have somebody held or on the bench, or had
         self._books: dict[TenantId, TenantBook] = {}
 
     def of(self, tenant: TenantId) -> TenantBook:
@@ -139,7 +140,7 @@ class TenantBooks:
         book = self._books.get(tenant)
         if book is None:
             if len(self._books) >= IDLE_TENANTS:
-                self._books = {t: kept for t, kept in self._books.items() if not kept.idle}
+                self._books = {t: kept for t, kept in self._books.items() if not kept.idle(self.now_s)}
             book = self._books[tenant] = TenantBook(tenant)
         return book
 
@@ -174,7 +175,7 @@ class TenantBooks:
         book = self.of(workflow.tenant)
         if not _has(book.bench, workflow.age_key):
             insort(book.bench, workflow.age_key)
-        self.dirty[book.tenant] = None
+        self.dirty[book.tenant] = self.queued[book.tenant] = None
 
     def called(self, workflow: Workflow, claim: Claim) -> None:
         """Its turn has come: it stands, and its first step will take this."""
@@ -224,7 +225,7 @@ class TenantBooks:
             return False
         if not book.holds(step.step.step_id):
             insort(book.held, Held(workflow.age_key, self.now_s, step.step.step_id))
-        self.dirty[book.tenant] = None
+        self.dirty[book.tenant] = self.queued[book.tenant] = None
         return True
 
     def admitted(self, step: Step) -> None:

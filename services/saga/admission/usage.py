@@ -16,15 +16,14 @@ def answer(ask: TenantsAsk, books: TenantBooks, quotas: Quotas, fence: int, now_
     asked = [
         tenant
         for tenant, book in books.all().items()
-        if tenant > ask.after and ask.tenant in ("", tenant) and not book.idle
+        if tenant > ask.after and ask.tenant in ("", tenant) and not book.idle(now_s)
     ]
     page = nsmallest(PAGE, asked)
-    found = tuple(_use(books.of(tenant), quotas, now_s) for tenant in page)
+    found = tuple(_use(books.of(tenant), quotas) for tenant in page)
     return TenantsAnswer(tenants=found, more=len(asked) > len(page), fence=fence)
 
 
-def _use(book: TenantBook, quotas: Quotas, now_s: float) -> TenantUse:
-    book.forget_past(now_s)
+def _use(book: TenantBook, quotas: Quotas) -> TenantUse:
     return TenantUse(
         tenant=book.tenant,
         terms=book.terms,
