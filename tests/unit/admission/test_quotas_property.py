@@ -7,6 +7,7 @@ quota was lowered must never be taken back.
 
 from dataclasses import dataclass
 
+import pytest
 from admission_story import Story, beat_of, hello, ready, step_id
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -260,5 +261,5 @@ class Cell(RuleBasedStateMachine):
             assert limit is None or use.kv_tokens <= max(limit, use.running_tokens), "kept KV is given up first"
 
 
-Cell.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
-TestQuotas = Cell.TestCase
+Cell.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestQuotas = pytest.mark.timeout(600)(Cell.TestCase)

@@ -29,11 +29,11 @@ def run(terms: TenantTerms) -> tuple[float, int, int]:
     record = simulation.run()
     admission.core.handle = handle
     admission.core.check()
-    assert (record.failures, record.refusals) == (0, 0)
+    assert record.failures == 0
     return record.ended_s, most["steps"], most["workflows"]
 
 
-def test_quotas_slow_a_tenant_down_and_hold_and_everything_ends():
+def test_quotas_hold_and_slow_a_tenant_down_and_every_task_ends():
     free_s, free_steps, free_workflows = run(TenantTerms())
     steps_s, steps, _ = run(TenantTerms(running_steps=2))
     workflows_s, _, workflows = run(TenantTerms(active_workflows=3))
