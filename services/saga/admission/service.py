@@ -105,7 +105,7 @@ def _watch_levels(state: AdmissionState) -> None:
         "saga_admission_ahead_engine_seconds",
         "Charged to a tenant that waits, per unit of weight, above the one of these that was charged least",
         "tenant",
-        state.roster.ahead_s,
+        state.roster.furthest_ahead_s,
     )
 
 
