@@ -20,7 +20,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     needs: Tokens  # for which there was no room
     worker_id: WorkerId  # none: all that could hold it are promised to older ones
     away_since_s: float | None = None  # None: it has a step that waits
-    kept_out: tuple[WorkerId, ...] = ()  # workers promised to others before it: turns between tenants change
+    after: frozenset[RootId] = frozenset()  # those refused before it, whose promises it had to leave alone
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
@@ -118,9 +118,8 @@ class Joining:
         the place of younger ones. Nowhere: NO_WORKER."""
         claims, root = self._claims, place[1]
         needs = claims.needs[root]
-        looked_at: Collection[WorkerId] = claims.workers
-        if known is not None and known.needs == needs:
-            looked_at = self._freed | dict.fromkeys(known.kept_out)
+        same = known is not None and known.needs == needs and known.after <= self._passed  # turns may have changed
+        looked_at = self._freed if same else claims.workers
         left_tokens = {
             worker_id: left
             for worker_id in looked_at
@@ -193,10 +192,9 @@ class Joining:
             worker_id = max(able, key=lambda w: (self._missing(w, needs), w), default=NO_WORKER)
         if worker_id and self._idles(worker_id, needs):
             return worker_id
-        kept_out = tuple(w for w in self._kept_for if self._kept(w, place))
         if worker_id:
             self._kept_for[worker_id] = place
-        self.refused[place[1]] = Refusal(place, needs, worker_id, kept_out=kept_out)
+        self.refused[place[1]] = Refusal(place, needs, worker_id, after=frozenset(self._passed))
         self._passed.add(place[1])
         return NO_WORKER
 
@@ -206,10 +204,10 @@ class Joining:
         seat = self._claims.seats.at(worker_id)
         if worker_id in self._joined or worker_id in self._shut or not seat.members:
             return False
-        members = [self._claims.workflows[root] for _, root in seat.members]
-        if any(member.steps for member in members):
+        workflows = self._claims.workflows
+        if any(workflows[root].steps for _, root in seat.members):
             return False
-        idle_s = self._now_s - max(member.last_sign_s for member in members)
+        idle_s = self._now_s - max(workflows[root].last_sign_s for _, root in seat.members)
         return idle_s >= -self._missing(worker_id, needs) * self._claims.workers[worker_id].cost.prompt_s_per_token
 
     def _may_promise(self, worker_id: WorkerId, place: Ranked, needs: Tokens) -> bool:

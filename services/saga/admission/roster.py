@@ -13,7 +13,7 @@ from saga.admission.seats import Ranked, Seats
 from saga.admission.tenant_books import TenantBooks
 from saga.admission.turns import WAIT_BOUND_S, Turns
 from saga.admission.weights import Weights
-from saga.contract.ids import NO_WORKER, PoolId, RootId, TenantId, WorkerId
+from saga.contract.ids import NO_WORKER, PoolId, RootId, WorkerId
 from saga.contract.messages import CostModel, StepReady, WorkerHello
 from saga.kernel.steps import StepState
 
@@ -170,16 +170,16 @@ class Roster:
         self.weights.begun(workflow)
         self.pool(workflow.pool)
 
-    def ahead_s(self, most: int = MOST_TOLD) -> dict[TenantId, float]:
+    def furthest_ahead_s(self) -> dict[str, float]:
         """Of tenants with a workflow in line, by how much each was charged more than the least of them in its pool.
 
         The furthest ones only: there may be many tenants.
         """
-        ahead: dict[TenantId, float] = {}
+        ahead: dict[str, float] = {}
         for pool in tuple(self.pools.values()):
-            for tenant, ahead_s in pool.turns.ahead_s(most).items():
+            for tenant, ahead_s in pool.turns.ahead_s(MOST_TOLD).items():
                 ahead[tenant] = max(ahead_s, ahead.get(tenant, 0.0))
-        furthest = sorted(ahead, key=lambda tenant: (-ahead[tenant], tenant))[:most]
+        furthest = sorted(ahead, key=lambda tenant: (-ahead[tenant], tenant))[:MOST_TOLD]
         return {tenant: ahead[tenant] for tenant in furthest}
 
     def _left(self, workflow: Workflow) -> tuple[float, float]:

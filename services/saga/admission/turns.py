@@ -25,13 +25,14 @@ Front = tuple[float, Ranked, TenantId]  # account, first in line, whose
 class Account:
     """One tenant's in one pool. Times are engine-seconds per unit of weight."""
 
-    __slots__ = ("line", "pledged", "pledged_s", "served_s")
+    __slots__ = ("asks", "line", "pledged", "pledged_s", "served_s")
 
     def __init__(self) -> None:
         self.served_s = 0.0  # charged so far, and what it was moved up by when it came back
         self.pledged_s = 0.0
         self.pledged: dict[RootId, float] = {}  # of each workflow inside: what is still expected
         self.line: list[Ranked] = []  # workflows outside with a step that waits
+        self.asks: dict[RootId, float] = {}  # what each of those was expected to cost when it came
 
     @property
     def at_s(self) -> float:
@@ -82,9 +83,10 @@ class Turns:
                 at_s, place, tenant, index = heappop(ahead)
             if place not in passed:
                 yield place
-            line = self._accounts[tenant].line
-            if index + 1 < len(line):
-                heappush(ahead, (at_s + self._expected_s(place[1], tenant), line[index + 1], tenant, index + 1))
+            account = self._accounts[tenant]
+            index += 1
+            if index < len(account.line):
+                heappush(ahead, (at_s + account.asks[place[1]], account.line[index], tenant, index))
 
     def before(self, one: Ranked, other: Ranked) -> bool:
         """Whose turn comes first, of two workflows inside or outside, whether they wait now or not."""
@@ -130,6 +132,7 @@ class Turns:
                 level_s = self._accounts[self._fronts[0][2]].served_s if self._fronts else self._level_s
                 account.served_s = max(account.served_s, level_s)
             account.line.insert(at, place)
+            account.asks[place[1]] = self._expected_s(place[1], tenant)
 
     def leaves(self, place: Ranked, tenant: TenantId) -> None:
         """It does not wait any more: it joins, or its step is over."""
@@ -138,6 +141,7 @@ class Turns:
         if at < len(account.line) and account.line[at] == place:
             with _Moving(self, tenant, account):
                 del account.line[at]
+                del account.asks[place[1]]
 
     def joins(self, place: Ranked, tenant: TenantId) -> None:
         """It is inside from now on."""
@@ -163,6 +167,7 @@ class Turns:
         assert set(self._shut_out_since_s) == shut_out
         for tenant, account in self._accounts.items():
             assert account.line == sorted(account.line)
+            assert set(account.asks) == {root for _, root in account.line}
             assert account.served_s > -1e-6, f"{tenant}: {account.served_s}"
             drift_s = account.pledged_s - sum(account.pledged.values())
             assert abs(drift_s) < 1e-6 * (1.0 + account.pledged_s), (
