@@ -123,8 +123,12 @@ class ActiveSet:
             for home, sessions in by_home.items()
         ]
 
-    def close(self, workflow: Workflow) -> Effects:
-        """The workflow is over."""
+    def end(self, sessions: Iterable[Session]) -> Effects:
+        """These are over: their KV may go."""
+        return self._released(sessions, "closed")
+
+    def close(self, workflow: Workflow, *, quietly: bool = False) -> Effects:
+        """The workflow is over. `quietly`: so it seems, and its KV had better stay while there is room."""
         self._roster.remove(workflow)
         self._book.order.closed(workflow)
-        return [*self.release(workflow, "closed"), Forget(self._book.key(workflow.root))]
+        return [*([] if quietly else self.release(workflow, "closed")), Forget(self._book.key(workflow.root))]

@@ -21,6 +21,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_workflows: int = 100_000  # remembered, of all tenants; more are refused with 429
     max_workflows_per_tenant: int = 25_000  # the same, of one
     max_wait_s: float = 600.0  # that a step may wait for its workflow's turn
+    infer_end_s: float = 0.0  # of silence after answers that call no tool: the workflow is over; 0: only after an hour
     weights: tuple[str, ...] = ()  # "tenant=weight", where `saga tenants` says nothing; a tenant not named has weight 1
 
     def __post_init__(self) -> None:
@@ -28,6 +29,8 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("max_waiting_steps", "max_workflows", "max_workflows_per_tenant", "max_wait_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must be positive")
+        if not 0 <= self.infer_end_s < float("inf"):
+            raise ValueError(f"{PREFIX}INFER_END_S must be a number of seconds, or 0")
         self.tenant_weights()
 
     def tenant_weights(self) -> dict[str, float]:

@@ -27,6 +27,7 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
     weights: dict[str, float]  # by tenant, where nothing else is said of it
     max_workflows: int = Bounds().max_workflows
     max_workflows_per_tenant: int = Bounds().max_workflows_per_tenant
+    infer_end_s: float = 0.0
 
 
 def make_core(making: Making) -> AdmissionState:
@@ -44,4 +45,5 @@ def make_core(making: Making) -> AdmissionState:
         bounds=bounds,
         weights={TenantId(tenant): weight for tenant, weight in making.weights.items()},
         max_wait_s=making.max_wait_s,
+        infer_end_s=making.infer_end_s,
     )

@@ -25,6 +25,8 @@ class Session(msgspec.Struct, gc=False):
     dormant_at_s: float = 0.0  # when its gap becomes longer than nine in ten; monotonic
     remaining_engine_s: float = 0.0  # forecast work of its steps to come
     taken: str = ""  # since its last step, its KV: by which of our doings, a cause of `overheads.py`
+    over: bool = False  # its client says so
+    answered: bool = False  # its last step called no tool
 
 
 class Workflow:

@@ -45,6 +45,7 @@ def making_of(settings: AdmissionSettings, wall_offset_s: float) -> Making:
         max_workflows=settings.max_workflows,
         max_workflows_per_tenant=settings.max_workflows_per_tenant,
         max_wait_s=settings.max_wait_s,
+        infer_end_s=settings.infer_end_s,
         weights=settings.tenant_weights(),
     )
 
@@ -83,6 +84,7 @@ async def serve(app: App) -> None:
             subjects.gateway_word(),
             subjects.placement_word(),
             subjects.tenants_ask(),
+            subjects.workflow_ended(),
         ],
     )
 

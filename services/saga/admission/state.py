@@ -13,6 +13,7 @@ from saga.admission import beats, usage
 from saga.admission.active_set import ActiveSet
 from saga.admission.beats import UNNAMED_S
 from saga.admission.door import Bounds, Door
+from saga.admission.ending import fell_silent, mark, take_out
 from saga.admission.events import AdmissionEvent, Loaded, TenantChanged
 from saga.admission.needs import UNFORETOLD, growth
 from saga.admission.order import FairStart, TagPolicy
@@ -44,6 +45,7 @@ from saga.contract.messages import (
     TenantsAsk,
     WorkerHello,
     WorkerLeaving,
+    WorkflowEnded,
 )
 from saga.contract.subjects import Subjects
 from saga.contract.tenants import TenantTerms
@@ -81,6 +83,7 @@ class AdmissionState:
         bounds: Bounds = Bounds(),  # noqa: B008 - frozen
         weights: Mapping[TenantId, float] = {},
         max_wait_s: float = 600.0,
+        infer_end_s: float = 0.0,
         worker_silent_s: float = WORKER_SILENT_S,
         idle_tick_s: float = IDLE_TICK_S,
     ) -> None:
@@ -93,6 +96,7 @@ class AdmissionState:
         self._quotas = Quotas(self.roster, self.book, self._set, weights)
         self._door = Door(self.roster, self.book, self._quotas, bounds)
         self._max_wait_s = max_wait_s
+        self._infer_end_s = infer_end_s
         self._idle_tick_s = idle_tick_s
         self._placement_fence = 0
         self._highest_fence = 0
@@ -174,6 +178,9 @@ class AdmissionState:
                 return beats.heard(message, self.book, self._subjects, now_s)
             case StepClaim():
                 return self._claim(message, now_s)
+            case WorkflowEnded():
+                ended = mark(message, self.roster)
+                return self._went_on(ended, now_s) if ended is not None else []
             case ResendSteps(service="placement"):
                 return self.book.admit_again(message.step_ids)
             case LeaderHello():
@@ -233,6 +240,7 @@ class AdmissionState:
                 session = workflow.sessions[finished.session] = Session(finished.session, finished.parent)
             session.home = finished.worker_id
             session.context_tokens = finished.prompt_tokens + finished.output_tokens
+            session.answered = not finished.tools and finished.finish_reason != "tool_calls"
             session.dormant_at_s = now_s + self._set.held_s(UNFORETOLD)
             heappush(self._dormancy, (session.dormant_at_s, finished.root))
             workflow.final = workflow.final or finished.final
@@ -241,13 +249,16 @@ class AdmissionState:
 
     def _over(self, step_id: StepId, move: Move, now_s: float, *, silent: bool = False) -> Effects:
         workflow = self.book.end(step_id, move, now_s, silent=silent)
-        if workflow is None:
-            return []
+        return self._went_on(workflow, now_s) if workflow is not None else []
+
+    def _went_on(self, workflow: Workflow, now_s: float) -> Effects:
+        """A step of the workflow is over, or all of it is."""
         workflow.last_sign_s = now_s
         if workflow.final and not workflow.steps:
             return [*self._set.close(workflow), *self._set.choose(workflow.pool, now_s)]
+        ended = self._set.end(take_out(workflow))
         self.roster.claim(workflow, now_s)
-        return [self.book.row(workflow), *self._set.choose(workflow.pool, now_s)]
+        return [*ended, self.book.row(workflow), *self._set.choose(workflow.pool, now_s)]
 
     def _forecast(self, forecast: Forecast, now_s: float) -> Effects:
         workflow = self.roster.workflows.get(forecast.root)
@@ -368,8 +379,11 @@ class AdmissionState:
                 effects += self._over(step_id, Move.ABORT, now_s, silent=True)
             elif step.life.state is StepState.WAITING and now_s - step.since_s > self._max_wait_s:
                 effects += self._waited_too_long(step, now_s)
-        idle = [w for w in self.roster.workflows.values() if not w.steps and now_s - w.last_sign_s > IDLE_CLOSE_S]
-        return effects + [effect for workflow in idle for effect in self._set.close(workflow)]
+        for workflow in [
+            w for w in self.roster.workflows.values() if fell_silent(w, now_s, IDLE_CLOSE_S, self._infer_end_s)
+        ]:
+            effects += self._set.close(workflow, quietly=now_s - workflow.last_sign_s <= IDLE_CLOSE_S)
+        return effects
 
     def _waited_too_long(self, step: Step, now_s: float) -> Effects:
         quota = self._quotas.waits_for(step)

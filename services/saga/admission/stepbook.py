@@ -111,13 +111,15 @@ class StepBook:
 
     def _admitted(self, workflow: Workflow, step: Step) -> Publish:
         assert step.tag is not None
+        session = workflow.sessions[step.step.session]
         admitted = StepAdmitted(
             step=step.step,
             tag=step.tag,
-            home=workflow.sessions[step.step.session].home or workflow.bound,
+            home=session.home or workflow.bound,
             waited=step.wait_cause,
             output_claim_tokens=step.output_claim_tokens,
             fence=self.fence,
+            new_session=not session.home and not session.context_tokens,
         )
         return Publish(self._subjects.step_admitted(), admitted)
 
@@ -136,6 +138,7 @@ class StepBook:
             session = workflow.sessions[ready.session] = Session(ready.session, ready.parent)
         step.held = session.dormant_at_s > now_s - ready.waited_s
         session.live_steps += 1
+        session.over = False
         return step
 
     def repeated(self, ready: StepReady, now_s: float) -> list[Effect]:

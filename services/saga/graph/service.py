@@ -80,6 +80,7 @@ class Graph:
             await self._bus.subscribe(subjects.every_step_end(), self._received),
             await self._bus.subscribe(subjects.step_ready(), self._received),
             await self._bus.subscribe(subjects.workflow_declared(), self._declared),
+            await self._bus.subscribe(subjects.workflow_ended(), self._received),
             await self._bus.subscribe(subjects.graph_ask(), self._asked),
         ]
         await self._bus.barrier()

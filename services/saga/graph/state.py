@@ -17,6 +17,7 @@ from saga.contract.messages import (
     StepFinished,
     StepReady,
     WorkflowDeclared,
+    WorkflowEnded,
 )
 from saga.contract.subjects import Subjects
 from saga.contract.workflow_messages import Shape
@@ -127,6 +128,8 @@ class GraphState:
         elif isinstance(message, WorkflowDeclared):
             if self._workflow(message.root, message.tenant, now_s) is not None:
                 self.declared.declare(message)
+        elif isinstance(message, WorkflowEnded):
+            self._ended(message)
         elif isinstance(message, GraphReset):
             return self._keeping.reset(message.name)
         return []
@@ -187,6 +190,18 @@ class GraphState:
         if not live or partition_of(message.root) not in self._keeping.owned:
             return []
         return [self._forecast(message, session, levels)]
+
+    def _ended(self, message: WorkflowEnded) -> None:
+        """A client says so: what it ends is learnt at once, not after an hour of silence."""
+        aeg = self.workflows.get(message.root)
+        if aeg is None or aeg.tenant != message.tenant:
+            return
+        if not message.session:
+            self._forget(aeg)
+            return
+        session = aeg.sessions.get(message.session)
+        if session is not None and session.steps and not session.counted_end:
+            self._learning.ended(self._learning.levels(aeg.tenant, session), session)
 
     def _forecast(self, message: StepFinished, session: Session, levels: Levels) -> Publish:
         said = self._policy.estimate(Situation(session.tool, session.steps, session.context), levels)

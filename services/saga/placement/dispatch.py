@@ -235,6 +235,9 @@ class Dispatcher:
         engine_s = hello.cost.step_s(ready.prompt_tokens, cached_tokens, step.tokens - ready.prompt_tokens)
         waited: WaitCause = step.wait_cause
         tag, told = self._tag(session, step) if hello.session_tags else (NO_TAG, [])
+        ran_at = session.ran_at
+        left = ran_at if ran_at != hello.worker_id else NO_WORKER
+        returned_pages = session.tagged.returned_pages if tag and session.tagged is not None else 0
         grant = Grant(
             step_id=step_id,
             attempt=step.attempt,
@@ -253,11 +256,28 @@ class Dispatcher:
             moved_from=session.home if session.home != hello.worker_id else NO_WORKER,
             admission_fence=self._admission_fence,
             fence=self.fence,
+            new_session=step.admitted.new_session and not ran_at,
+            ran_at=ran_at,
+            left_tokens=self._left_tokens(left, session, hello.page_tokens, ready.prompt_tokens) if left else -1,
+            left_gone=bool(left) and not self._serves(left, now_s),
+            superseded_tokens=_cached(returned_pages, hello.page_tokens, ready.prompt_tokens),
         )
+        session.ran_at = hello.worker_id
         self._hold(step, Lease(lease_id, step_id, hello.worker_id, step.tokens, engine_s, now_s + GRANT_TTL_S))
         # At home there from now on, not only once it has finished: the next choice must see it.
         self._board.settle(session, hello.worker_id, max(session.context_tokens, ready.prompt_tokens))
         return [Publish(self._subjects.gateway(ready.gateway_id), grant), *told]
+
+    def _serves(self, worker_id: WorkerId, now_s: float) -> bool:
+        worker = self._board.workers.get(worker_id)
+        return worker is not None and worker.usable(now_s)
+
+    def _left_tokens(self, left: WorkerId, session: Session, page_tokens: int, prompt_tokens: int) -> int:
+        """Of a prompt, resident where its session ran before; -1: not known."""
+        index = self._board.index
+        if index.stale(left):
+            return -1
+        return _cached(index.resident_pages(left, session.hashes, session.stride), page_tokens, prompt_tokens)
 
     def _tag(self, session: Session, step: Step) -> tuple[SessionTag, Effects]:
         """The tag that the step runs under: a fresh one when that of its session pins too much that is dead."""

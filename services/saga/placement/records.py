@@ -108,7 +108,7 @@ class Step:
 class Session:
     """Where a session is at home, the page chain of its last prompt, and what its tag pins."""
 
-    __slots__ = ("answered", "context_tokens", "hashes", "home", "root", "session", "stride", "tagged")
+    __slots__ = ("answered", "context_tokens", "hashes", "home", "ran_at", "root", "session", "stride", "tagged")
 
     def __init__(self, session: SessionId, root: str) -> None:
         self.session = session
@@ -117,6 +117,7 @@ class Session:
         self.stride = 1
         self.home: WorkerId = WorkerId("")
         self.context_tokens = 0
+        self.ran_at: WorkerId = WorkerId("")  # its last step
         self.answered: dict[SessionId, None] = {}  # its sub-agents that ended with an answer, not with a tool call
         self.tagged: Tagged | None = None  # None: this leader has granted none of its steps yet
 

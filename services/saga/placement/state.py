@@ -172,6 +172,7 @@ class PlacementState:
     def _taken(self, taken: LeaseTaken, now_s: float) -> Effects:
         effects = self._running(taken.step_id, taken.lease_id, now_s)
         session = self.board.session(taken.session, taken.root)
+        session.ran_at = taken.worker_id
         self.board.settle(session, taken.worker_id, session.context_tokens)
         if taken.moved_from and taken.moved_from != taken.worker_id:
             released = SessionsReleased(
@@ -315,6 +316,7 @@ class PlacementState:
                 Lease(claim.lease_id, step_id, claim.worker_id, step.tokens, 0.0, now_s + LEASE_TTL_S, taken=True)
             )
         session = self.board.session(claim.step.session, claim.step.root)
+        session.ran_at = claim.worker_id
         self.board.settle(session, claim.worker_id, claim.step.prompt_tokens)
         asks = self._dispatch.learn_chain(claim.step)
         self._dispatch.follow_claim(step, claim.session_tag)

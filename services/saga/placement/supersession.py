@@ -30,6 +30,7 @@ class Line(msgspec.Struct, gc=False):
     chain: bytes = b""  # page hashes of the last one; empty when unknown
     dead_pages: int = 0  # left behind since the session has its tag
     left: bytes = b""  # the chain left behind last, while it may come back
+    let_go: bool = False  # a fresh tag was given since then: what only that chain had was let go
     steady_steps: int = 0  # since then
     alternates: bool = False
     step_id: StepId = StepId("")
@@ -43,10 +44,11 @@ class Line(msgspec.Struct, gc=False):
 class Tagged:
     """A session's tag, and the lines of prompts whose KV it pins. Changed by `follow` alone."""
 
-    __slots__ = ("_lines", "_steps", "tag")
+    __slots__ = ("_lines", "_steps", "returned_pages", "tag")
 
     def __init__(self, tag: SessionTag) -> None:
         self.tag = tag
+        self.returned_pages = 0  # of the last step's prompt: of a chain that was left, and let go
         self._lines: dict[str, Line] = {}
         self._steps = 0
 
@@ -58,6 +60,7 @@ class Tagged:
         line = self._lines.get(agent_class)
         if line is not None and line.step_id == step_id:
             return Decision(0, "again")
+        self.returned_pages = 0
         alone = all(other.step_id not in live or other.step_id == step_id for other in self._lines.values())
         self._steps += 1
         if line is None:
@@ -77,6 +80,7 @@ class Tagged:
         dead = sum(other.dead_pages for other in self._lines.values())
         for other in self._lines.values():
             other.dead_pages = 0
+            other.let_go = bool(other.left)
         return Decision(dead, reason)
 
     def _leave(self, line: Line, chain: bytes, live: Container[StepId]) -> str:
@@ -91,8 +95,11 @@ class Tagged:
             if line.steady_steps == STEADY_STEPS:
                 line.left, line.alternates = b"", False
             return "tail" if left_pages else "extended"
-        returned = shared_pages(line.left, chain) > shared
-        line.left, line.steady_steps = line.chain, 0
+        back_pages = shared_pages(line.left, chain)
+        returned = back_pages > shared
+        if returned and line.let_go:
+            self.returned_pages = back_pages
+        line.left, line.steady_steps, line.let_go = line.chain, 0, False
         if parallel or returned:
             line.alternates = True
             return "parallel" if parallel else "returned"

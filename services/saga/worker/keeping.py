@@ -45,7 +45,7 @@ class _Kept:
 class Keeping:
     """The idle sessions of one worker by what they are worth, and the tokens that all of its tags cover."""
 
-    __slots__ = ("_due", "_kept", "_latest", "_policy", "_ranked", "_ranks", "_tags", "tokens")
+    __slots__ = ("_due", "_kept", "_latest", "_policy", "_ranked", "_ranks", "_tags", "crowded", "tokens")
 
     def __init__(self, policy: RetentionPolicy, tags: TagTable) -> None:
         self._policy = policy
@@ -56,6 +56,7 @@ class Keeping:
         self._ranked = 0
         self._due: Deadlines[SessionTag] = Deadlines()
         self.tokens = 0
+        self.crowded: set[SessionTag] = set()  # that go for others to have room, and are not closed yet
 
     def began(self, lease: Lease, prompt_tokens: int) -> None:
         """A step runs under its session's tag. One that this supersedes is not idle either, until the step ends."""
@@ -83,6 +84,7 @@ class Keeping:
     def closing(self, tags: list[SessionTag]) -> None:
         """The engine is asked to close these."""
         for tag in tags:
+            self.crowded.discard(tag)
             kept = self._kept.pop(tag, None)
             if kept is not None:
                 self._busy(tag, kept)
@@ -93,6 +95,7 @@ class Keeping:
     def clear(self) -> None:
         """The engine died."""
         self.closing(list(self._kept))
+        self.crowded.clear()
         self._ranks.clear()
 
     def review(self, room: EngineRoom, now_s: float) -> list[SetRetention]:
@@ -114,6 +117,7 @@ class Keeping:
             least = self._kept.get(tag)
             if least is not None and least.rank == rank:
                 self._tags.keep_until(tag, now_s)
+                self.crowded.add(tag)
                 covered -= least.tokens
         return told
 
@@ -142,6 +146,7 @@ class Keeping:
         kept.tokens = covered
 
     def _busy(self, tag: SessionTag, kept: _Kept) -> None:
+        self.crowded.discard(tag)
         kept.idle, kept.rank = None, 0
         self._due.drop(tag)
 

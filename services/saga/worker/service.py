@@ -18,6 +18,7 @@ import zmq.asyncio
 
 from saga.contract.errors import StartError
 from saga.contract.ids import SessionTag, WorkerId
+from saga.contract.messages import KvAsk
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Reconnected, Tick, WakeAt
 from saga.runtime import metrics
@@ -178,6 +179,7 @@ class Agent:
                 subjects.resync(me),
             )
         ]
+        subscriptions.append(await self._bus.subscribe(subjects.worker_ask(me), self._asked))
         await self._bus.barrier()
         refusal: StartError | None = None
         try:
@@ -205,6 +207,10 @@ class Agent:
 
     def _received(self, incoming: Incoming) -> None:
         self.feed(Received(incoming.message))
+
+    async def _asked(self, incoming: Incoming) -> None:
+        if isinstance(incoming.message, KvAsk):
+            await incoming.respond(self.state.told(incoming.message, self._clock.monotonic_s()))
 
     # The engine
 

@@ -12,10 +12,13 @@ from saga.contract.ids import SessionTag, WorkerId, rid
 from saga.contract.messages import (
     AllCleared,
     Forecast,
+    KvAsk,
+    KvTold,
     LeaseReleased,
     LeaseReturned,
     LeasesRenewed,
     LeaseTaken,
+    LetGoReason,
     Message,
     ResidencyDelta,
     ResyncRequest,
@@ -29,6 +32,7 @@ from saga.contract.messages import (
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Reconnected, Tick, WakeAt
 from saga.worker.ahead import Ahead
+from saga.worker.endings import Endings
 from saga.worker.events import (
     AbortRequest,
     Attached,
@@ -54,7 +58,7 @@ from saga.worker.prefetch import PrefetchPolicy
 from saga.worker.presence import HEARTBEAT_S, NEVER_S, Presence
 from saga.worker.residency import ResidencyFeed
 from saga.worker.retention import RetentionPolicy
-from saga.worker.tags import TagRecord, TagTable
+from saga.worker.tags import OpenTag, TagRecord, TagTable
 
 UNCLAIMED_S: Final = 10.0  # a tag from the journal that no lease claims goes after this
 Effects = list[WorkerEffect]
@@ -89,6 +93,7 @@ class WorkerState:
         self.tags = TagTable()
         self.keeping = Keeping(retention, self.tags)
         self.ahead = Ahead(prefetch)
+        self.endings = Endings()
         self.feed = ResidencyFeed(worker_id, rng, resync_jitter_s)
         self._on_message: dict[type[Message], Callable[[Any, float], Effects]] = {
             LeaseTaken: self._lease_taken,
@@ -113,6 +118,10 @@ class WorkerState:
     def hello(self) -> WorkerHello | None:
         """Who this worker is; None without an engine."""
         return self.presence.hello
+
+    def told(self, ask: KvAsk, now_s: float) -> KvTold:
+        """What became of a session's KV."""
+        return self.endings.told(ask, self._worker_id, now_s)
 
     def check(self) -> None:
         """Raise AssertionError where tables disagree: a lease out keeps its tag open, and none closes under it."""
@@ -178,6 +187,7 @@ class WorkerState:
     def _attached(self, event: Attached, now_s: float) -> Effects:
         facts = event.facts
         self.feed.restart(event.epoch)
+        self.endings.attached(now_s)
         hello = self.presence.attached(facts, event.epoch, tags=self._retention.tags)
         told = Log("worker.attached", {"model": facts.model, "epoch": event.epoch, "session_tags": hello.session_tags})
         return [told, *self._announce(hello), *self._beat(now_s)]
@@ -189,6 +199,7 @@ class WorkerState:
             return []
         for lease in self.leases.clear():
             self.tags.free(lease, now_s)
+        self.endings.engine_died(self.tags.sessions(), now_s)
         self.tags.clear()
         self.keeping.clear()
         self.ahead.clear()
@@ -254,11 +265,13 @@ class WorkerState:
     def _step_cancelled(self, message: StepCancelled, now_s: float) -> Effects:
         return self._ended(self.leases.end(message.lease_id), now_s) if message.lease_id else []
 
-    def _sessions_released(self, message: SessionsReleased, _now_s: float) -> Effects:
+    def _sessions_released(self, message: SessionsReleased, now_s: float) -> Effects:
         if message.reason in self._retention.outlives:
             return []
         for session in message.sessions:
             self.ahead.back(session)
+            if self.tags.has(session):
+                self.endings.let_go(session, message.reason, now_s)
         return [effect for session in message.sessions for effect in self._closings(self.tags.release(session))]
 
     def _foretold(self, message: Forecast, now_s: float) -> Effects:
@@ -284,7 +297,9 @@ class WorkerState:
         return [*self.keeping.ended(entry, self._room(), now_s), *self._closings(close)]
 
     def _taken(self, lease: Lease, prompt_tokens: int = 0) -> Effects:
+        kept = self.tags.has(lease.session)
         close = self.tags.take(lease)
+        self.endings.took(lease.session, lease.step_id, kept=kept)
         self.ahead.back(lease.session)
         self.keeping.began(lease, prompt_tokens)
         return self._closings(close)
@@ -311,6 +326,10 @@ class WorkerState:
             ]
         return effects
 
+    def _why(self, entry: OpenTag) -> LetGoReason:
+        """Its tag is closed though nobody said so."""
+        return "closed" if entry.final else "crowded" if entry.tag in self.keeping.crowded else "expired"
+
     def _closings(self, tags: list[SessionTag]) -> Effects:
         self.keeping.closing(tags)
         return [CloseTag(tag) for tag in tags]
@@ -331,6 +350,8 @@ class WorkerState:
             if self.tags.not_before_s() <= now_s:
                 expired = self.tags.expire(now_s)
                 for entry in filter(None, map(self.tags.idle, expired)):
+                    if not self.tags.has(entry.session):
+                        self.endings.let_go(entry.session, self._why(entry), now_s)
                     self.ahead.let_go(entry, hello, now_s)
                 effects += self._closings(expired)
             if self.ahead.next_s() <= now_s:

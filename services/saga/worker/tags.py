@@ -231,6 +231,14 @@ class TagTable:
         entry = self._tags.get(tag)
         return entry if entry is not None and not entry.leases else None
 
+    def has(self, session: SessionId) -> bool:
+        """Whether a tag of the session is open that nobody is closing."""
+        return any(self._tags[tag].state is not TagState.CLOSING for tag in self._by_session.get(session, ()))
+
+    def sessions(self) -> list[SessionId]:
+        """Those with such a tag."""
+        return [session for session in self._by_session if self.has(session)]
+
     @property
     def changed(self) -> bool:
         """Whether `take_changes` has something to tell."""

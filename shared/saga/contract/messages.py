@@ -4,9 +4,10 @@
                      <--Accepted|Refused--                                   |
     gateway: LeaseTaken, StepStarted, StepProgress, StepFinished  ----------> admission, placement, worker, graph
     graph: Forecast  >  admission, worker        worker: Heartbeat, ResidencyDelta  >  placement, admission, gateway
-    worker: PrefetchAsked  >  gateway
+    worker: PrefetchAsked  >  gateway            gateway: KvAsk  >  worker: KvTold
     gateway: WorkflowDeclared  >  graph          command line, gateway: GraphAsk  >  graph: GraphAnswer
     command line: TenantsAsk  >  admission: TenantsAnswer
+    gateway: WorkflowEnded  >  admission, graph
 
 Messages only grow: a new field has a default, a tag is never used again. Durations are seconds on the sender's
 monotonic clock; `at` is wall time, for display and traces only. Prompts and generated tokens never travel here.
@@ -56,6 +57,7 @@ from saga.contract.vocabulary import (
     MAX_MESSAGE_BYTES,
     CostModel,
     FinishReason,
+    LetGoReason,
     Message,
     RefusalReason,
     ReleaseReason,
@@ -66,6 +68,8 @@ from saga.contract.vocabulary import (
 from saga.contract.worker_messages import (
     AllCleared,
     Heartbeat,
+    KvAsk,
+    KvTold,
     PagesRemoved,
     PagesStored,
     PrefetchAsked,
@@ -76,7 +80,7 @@ from saga.contract.worker_messages import (
     WorkerHello,
     WorkerLeaving,
 )
-from saga.contract.workflow_messages import GraphAnswer, GraphAsk, GraphReset, WorkflowDeclared
+from saga.contract.workflow_messages import GraphAnswer, GraphAsk, GraphReset, WorkflowDeclared, WorkflowEnded
 
 __all__ = [
     "GAP_SHARES",
@@ -97,11 +101,14 @@ __all__ = [
     "GraphAsk",
     "GraphReset",
     "Heartbeat",
+    "KvAsk",
+    "KvTold",
     "LeaderHello",
     "LeaseReleased",
     "LeaseReturned",
     "LeaseTaken",
     "LeasesRenewed",
+    "LetGoReason",
     "Message",
     "NeedChain",
     "PagesRemoved",
@@ -135,6 +142,7 @@ __all__ = [
     "WorkerHello",
     "WorkerLeaving",
     "WorkflowDeclared",
+    "WorkflowEnded",
     "decode",
     "encode",
 ]
@@ -169,7 +177,10 @@ AnyMessage: TypeAlias = (
     | ResyncRequest
     | ResyncReply
     | PrefetchAsked
+    | KvAsk
+    | KvTold
     | WorkflowDeclared
+    | WorkflowEnded
     | GraphAsk
     | GraphReset
     | GraphAnswer

@@ -81,6 +81,7 @@ class StepAdmitted(Message, frozen=True, kw_only=True, gc=False):
     waited: WaitCause = "none"  # why it waited in admission, if it did
     fence: int  # of admission
     output_claim_tokens: int = 0  # KV to set aside for its answer; 0: admission has not said
+    new_session: bool = False  # admission remembers no step of it
 
 
 class Grant(Message, frozen=True, kw_only=True, gc=False):
@@ -104,6 +105,11 @@ class Grant(Message, frozen=True, kw_only=True, gc=False):
     moved_from: WorkerId = NO_WORKER  # the old home, when this is another
     admission_fence: int
     fence: int  # of placement
+    new_session: bool = False  # nobody remembers a step of it
+    ran_at: WorkerId = NO_WORKER  # the worker of the session's last step; empty: not known
+    left_tokens: int = -1  # of the prompt, resident there, when this is another; negative: not known
+    left_gone: bool = False  # it is another, and nothing can start there
+    superseded_tokens: int = 0  # of the prompt: it goes back to what the session had left, and what was let go then
 
 
 class NeedChain(Message, frozen=True, kw_only=True, gc=False):

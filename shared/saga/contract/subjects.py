@@ -82,6 +82,10 @@ class Subjects:
         """The same for all workers."""
         return self._at("worker.release.*")
 
+    def worker_ask(self, worker_id: WorkerId) -> str:
+        """KvAsk, a request to one worker."""
+        return self._at(f"worker.ask.{worker_id}")
+
     def forecast(self, worker_id: WorkerId) -> str:
         """Forecast for a session at home on this worker."""
         return self._at(f"forecast.{worker_id}")
@@ -93,6 +97,10 @@ class Subjects:
     def workflow_declared(self) -> str:
         """WorkflowDeclared, a request: the graph process that speaks for the workflow answers, gateways listen too."""
         return self._at("graph.declared")
+
+    def workflow_ended(self) -> str:
+        """WorkflowEnded, to admission and to every graph process."""
+        return self._at("workflow.ended")
 
     def graph_ask(self) -> str:
         """GraphAsk, GraphReset: to every graph process."""

@@ -16,6 +16,7 @@ RefusalReason = Literal[
 ReturnReason = Literal["not_first", "client_gone", "expired", "engine_died", "fenced"]
 FinishReason = Literal["stop", "length", "tool_calls", "abort", "error", "other"]
 ReleaseReason = Literal["paused", "unbound", "dormant", "closed", "moved", "superseded"]
+LetGoReason = Literal["", ReleaseReason, "expired", "crowded", "engine_died"]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type", gc=False):

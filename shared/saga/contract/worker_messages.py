@@ -5,7 +5,7 @@ from typing import TypeAlias
 import msgspec
 
 from saga.contract.ids import GatewayId, PoolId, SessionId, StepId, TenantId, WorkerId
-from saga.contract.vocabulary import CostModel, Message
+from saga.contract.vocabulary import CostModel, LetGoReason, Message
 
 
 class WorkerHello(Message, frozen=True, kw_only=True, gc=False):
@@ -59,6 +59,21 @@ class PrefetchAsked(Message, frozen=True, kw_only=True, gc=False):
     session: SessionId
     step_id: StepId  # the session's last step
     prompt_tokens: int  # of that step, as the engine counted
+
+
+class KvAsk(Message, frozen=True, kw_only=True, gc=False):
+    """To a worker agent, a request: what became of the KV that this session had there before this step?"""
+
+    session: SessionId
+    step_id: StepId  # of the session's that took it up again
+
+
+class KvTold(Message, frozen=True, kw_only=True, gc=False):
+    """Answer to KvAsk."""
+
+    worker_id: WorkerId
+    let_go: LetGoReason  # why its session tag was closed before the step; empty: not as far as `known_s` goes back
+    known_s: float  # for so long nothing of this engine was missed or forgotten; negative: there is no engine
 
 
 class PagesStored(msgspec.Struct, frozen=True, tag="s", gc=False):

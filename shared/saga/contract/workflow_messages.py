@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from saga.contract.ids import RootId, TenantId
+from saga.contract.ids import RootId, SessionId, TenantId
 from saga.contract.vocabulary import Message
 
 # Bounds of one declaration: enough for what people draw, small enough that a forecast over it takes a millisecond.
@@ -43,6 +43,14 @@ class WorkflowDeclared(Message, frozen=True, kw_only=True, gc=False):
     nodes: tuple[DeclaredNode, ...]
     edges: tuple[DeclaredEdge, ...]
     deadline_s: float = 0.0  # from the workflow's first step; 0: none given
+
+
+class WorkflowEnded(Message, frozen=True, kw_only=True, gc=False):
+    """A client says that a workflow is over, or one session of it. Said once: what gets lost ends by its silence."""
+
+    tenant: TenantId
+    root: RootId
+    session: SessionId = SessionId("")  # only this one; empty: all of the workflow
 
 
 class ShapeNode(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -3,7 +3,7 @@
 import pytest
 
 from saga.contract.ids import GatewayId, PoolId, RootId, SessionId, StepId, TenantId, WorkerId
-from saga.contract.messages import Forecast, StepCancelled, StepFinished, StepReady
+from saga.contract.messages import Forecast, StepCancelled, StepFinished, StepReady, WorkflowEnded
 from saga.contract.subjects import Subjects
 from saga.graph import following, shelf
 from saga.graph.forecast import policy_named
@@ -272,3 +272,46 @@ def test_a_call_that_was_on_its_way_takes_the_end_back():
     tell(state, ready("3"), 3.0)
     assert sum(state.models[GLOBAL].ended) == 0
     assert state.models[GLOBAL].tools[""].ended == 0
+
+
+def ended(root="r", session="", tenant="t"):
+    return WorkflowEnded(tenant=TenantId(tenant), root=RootId(root), session=SessionId(session))
+
+
+def ends_of(state):
+    """Ends learnt, of all sessions together."""
+    return sum(follows.ended for follows in state.models[GLOBAL].tools.values()) if GLOBAL in state.models else 0
+
+
+def test_a_workflow_that_its_client_ends_is_learnt_as_over_and_not_followed_any_more():
+    state = core()
+    tell(state, finished("a"), 1.0)  # in the middle of its work: it called a tool
+    before = ends_of(state)
+
+    tell(state, ended(), 2.0)
+
+    assert RootId("r") not in state.workflows
+    assert ends_of(state) == before + 1
+
+
+def test_a_session_that_its_client_ends_is_learnt_as_over_and_its_workflow_goes_on():
+    state = core()
+    tell(state, finished("a"), 1.0)
+    tell(state, finished("b", "child", parent="s"), 2.0)
+    before = ends_of(state)
+
+    for _ in range(2):
+        tell(state, ended(session="child"), 3.0)
+
+    assert RootId("r") in state.workflows
+    assert ends_of(state) == before + 1
+
+
+def test_nobody_ends_what_is_not_theirs():
+    state = core()
+    tell(state, finished("a"), 1.0)
+
+    for word in (ended("other"), ended(tenant="u"), ended(session="none")):
+        tell(state, word, 2.0)
+
+    assert RootId("r") in state.workflows
