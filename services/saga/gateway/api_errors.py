@@ -10,6 +10,7 @@ import msgspec
 T = TypeVar("T")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
+STEP = "X-Saga-Step"
 _SHOWN_CHARS = 128  # of what a client sent, in a message
 _TYPE_OF_STATUS = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}
 
@@ -34,6 +35,7 @@ class ApiError(Exception):
         self.param = param
         self.kind = kind or _TYPE_OF_STATUS.get(status) or ("invalid_request_error" if status < 500 else "server_error")
         self.retry_after_s = retry_after_s
+        self.step = ""  # that it ended, once there is one
 
     def fields(self) -> dict[str, str | None]:
         """As OpenAI's API names them."""
@@ -45,7 +47,8 @@ class ApiError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Headers that belong to it."""
-        return {"Retry-After": str(max(1, math.ceil(self.retry_after_s)))} if self.retry_after_s > 0 else {}
+        told = {STEP: self.step} if self.step else {}
+        return told | ({"Retry-After": str(max(1, math.ceil(self.retry_after_s)))} if self.retry_after_s > 0 else {})
 
 
 def bad_json(error: msgspec.DecodeError) -> ApiError:

@@ -181,6 +181,11 @@ class Conversations:
             del here[:-_ALIKE]
         shelf.ends.move_to_end(end)
 
+    def remembers(self, tenant: TenantId, conversation: Conversation) -> bool:
+        """Whether a request that goes on with it would be known."""
+        shelf = self._shelves.get(tenant)
+        return shelf is not None and conversation in shelf.ends.get(conversation.end, ())
+
     def _shrink(self) -> None:
         largest = max(self._shelves.values(), key=len)
         before = len(largest)

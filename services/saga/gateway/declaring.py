@@ -9,12 +9,12 @@ import math
 import re
 from collections import OrderedDict
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from saga.contract.ids import MAX_ID_CHARS, RootId, TenantId, scoped
-from saga.contract.messages import WorkflowDeclared
+from saga.contract.ids import MAX_ID_CHARS, RootId, SessionId, TenantId, scoped
+from saga.contract.messages import WorkflowDeclared, WorkflowEnded
 from saga.contract.workflow_messages import MAX_DECLARED_EDGES, MAX_DECLARED_NODES, DeclaredEdge, DeclaredNode
 from saga.gateway.api_errors import ApiError, bad_json
 
@@ -26,6 +26,7 @@ MAX_DEADLINE_S: Final = 365 * 86_400.0
 MAX_DEADLINES: Final = 10_000  # remembered
 _CLASS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SUM_ERROR: Final = 1e-6
+T = TypeVar("T")
 
 
 class NodeFields(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,17 +62,7 @@ _decoder = msgspec.json.Decoder(WorkflowFields)
 
 def parse(body: bytes, tenant: TenantId, fresh: str) -> tuple[str, WorkflowDeclared]:
     """The workflow's id and the declaration in `body`; `fresh`: its id when it has none. Raises ApiError 400, 422."""
-    try:
-        fields = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        said = bad_json(error)
-        raise ApiError(422, said.message, code=said.code, param=said.param) from None
-    except msgspec.DecodeError as error:
-        raise bad_json(error) from None
-    except UnicodeDecodeError:
-        raise ApiError(400, "The body is not valid UTF-8. Send JSON in UTF-8.", code="invalid_json") from None
-    except RecursionError:
-        raise ApiError(400, "The body is nested too deeply. Send flatter JSON.", code="invalid_json") from None
+    fields = _read(_decoder, body)
     name = workflow_id(fields.id) if fields.id is not None else fresh
     if fields.agent_class is not None and not _CLASS.fullmatch(fields.agent_class):
         raise _wrong(
@@ -93,10 +84,46 @@ def parse(body: bytes, tenant: TenantId, fresh: str) -> tuple[str, WorkflowDecla
 
 def workflow_id(text: str) -> str:
     """The id as `X-Saga-Workflow` takes it. Raises ApiError 422."""
+    return _an_id("id", text)
+
+
+def _an_id(param: str, text: str) -> str:
     name = text.strip()
     if not 0 < len(name) <= MAX_ID_CHARS or not name.isprintable():
-        raise _wrong("id", f"a workflow's id has 1 to {MAX_ID_CHARS} printable characters, this one has {len(name)}")
+        raise _wrong(param, f"an id has 1 to {MAX_ID_CHARS} printable characters, this one has {len(name)}")
     return name
+
+
+def _read(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        said = bad_json(error)
+        raise ApiError(422, said.message, code=said.code, param=said.param) from None
+    except msgspec.DecodeError as error:
+        raise bad_json(error) from None
+    except UnicodeDecodeError:
+        raise ApiError(400, "The body is not valid UTF-8. Send JSON in UTF-8.", code="invalid_json") from None
+    except RecursionError:
+        raise ApiError(400, "The body is nested too deeply. Send flatter JSON.", code="invalid_json") from None
+
+
+class EndFields(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of an end."""
+
+    session: str | None = None
+
+
+_end_decoder = msgspec.json.Decoder(EndFields)
+
+
+def parse_end(name: str, body: bytes, tenant: TenantId) -> WorkflowEnded:
+    """What is over: the workflow, or the session of it that `body` names. Raises ApiError 400, 422."""
+    fields = _read(_end_decoder, body) if body.strip() else EndFields()
+    session = SessionId(scoped(tenant, _an_id("session", fields.session))) if fields.session is not None else None
+    return WorkflowEnded(
+        tenant=tenant, root=RootId(scoped(tenant, workflow_id(name))), session=session or SessionId("")
+    )
 
 
 class Deadlines:

@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
-from saga.contract.ids import PoolId, StepId, TenantId
-from saga.contract.messages import StepReady
+from saga.contract.ids import NO_WORKER, PoolId, StepId, TenantId, WorkerId
+from saga.contract.messages import StepReady, WorkflowEnded
 from saga.gateway import http_metrics as metrics
 from saga.gateway import sessions
 from saga.gateway.api_errors import (
@@ -34,8 +34,10 @@ from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_exchange import Exchange
 from saga.gateway.http_noise import receipt_of, told_noise
 from saga.gateway.http_prefetch import Prefetcher
+from saga.gateway.http_receipts import Explainer, Receipts
 from saga.gateway.hygiene import CLEAN, Hygiene
 from saga.gateway.identity import IDENTITY, Identities, Identity, told_of
+from saga.gateway.receipts import EXPLAIN, Sent, wanted
 from saga.gateway.recognisers import Evidence
 from saga.gateway.running_keys import RunningKeys
 from saga.gateway.sessions import Prompt, SessionChains
@@ -63,6 +65,7 @@ class _Request:
         "noise",
         "outcome",
         "step",
+        "step_id",
         "tenant",
         "whose",
     )
@@ -72,6 +75,7 @@ class _Request:
         self.body = body  # counted against the budget of waiting bodies
         self.tenant = TenantId("")
         self.key = ""  # idempotency key, once claimed
+        self.step_id = StepId(os.urandom(16).hex())
         self.step: StepReady | None = None
         self.whose: Identity | None = None
         self.exchange: Exchange | None = None
@@ -94,6 +98,7 @@ class Completions:
         self._hygiene = Hygiene()
         self._clean_for = CleanFor(settings.clean_prefix)
         self._keys = RunningKeys()
+        self.receipts = Receipts(tenants)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenize")
         self._live: dict[asyncio.Task[object], _Request] = {}
         self._idle = asyncio.Event()
@@ -143,6 +148,7 @@ class Completions:
         except ApiError as error:
             live.outcome = "refused" if error.status < 500 else "failed"
             live.error = error.code or error.message
+            error.step = live.step_id
             raise
         except (asyncio.CancelledError, ClientGoneError):
             live.outcome = "client_gone"
@@ -188,11 +194,22 @@ class Completions:
         told_noise(live.noise, tenant.id)
         hashing = partial(sessions.advance, last, asked.token_bytes, pool.page_tokens, cache_salt)
         prompt = await self._aside(hashing) if large else hashing()
-        if whose.lasting and not whose.final:
+        if whose.lasting and not whose.final and not whose.ends:
             self._chains.keep(whose.session, prompt)
         live.step = self._step(
-            asked, prompt, whose=whose, tenant=tenant, pool=pool, read_s=read_s, agent_class=live.noise.agent_class
+            live.step_id,
+            asked,
+            prompt,
+            whose=whose,
+            tenant=tenant,
+            pool=pool,
+            read_s=read_s,
+            agent_class=live.noise.agent_class,
         )
+        explainer = None
+        if wanted(request.headers.get(EXPLAIN)):
+            sent = _sent(live, asked, last, prompt, pool, self._chains.ran_at(whose.session))
+            explainer = self._explainer(live.step, sent, read_s)
         live.exchange = Exchange(
             request,
             self._desk,
@@ -202,6 +219,7 @@ class Completions:
             cache_salt,
             opening_events=OPENING_EVENTS if whose.conversation is not None else 0,
             told=(told_of(whose) if request.headers.get(IDENTITY) else {}) | receipt_of(live.noise, request.headers),
+            explainer=explainer,
             read_s=read_s,
             keepalive_s=self._settings.keepalive_s,
             resume_bytes=self._settings.resume_bytes,
@@ -213,10 +231,25 @@ class Completions:
         finally:
             if whose.conversation is not None and live.exchange.done is not None:
                 whose.conversation.said = piece_of(live.exchange.opening)
-            if whose.final:
+            if whose.ends and live.exchange.done is not None:
+                ended = WorkflowEnded(tenant=tenant.id, root=whose.root, session=whose.session)
+                self._desk.say(self._desk.subjects.workflow_ended(), ended)
+            if whose.final or whose.ends:
                 self._chains.close(whose.session)
             else:
-                self._chains.ended(whose.session, self._desk.now_s())
+                grant = live.exchange.grant
+                self._chains.ended(whose.session, self._desk.now_s(), grant.worker_id if grant else NO_WORKER)
+
+    def _explainer(self, step: StepReady, sent: Sent, read_s: float) -> Explainer:
+        return Explainer(
+            self._desk,
+            self.receipts,
+            sent,
+            tenant=step.tenant,
+            pool=step.pool,
+            session=step.session,
+            read_s=read_s,
+        )
 
     def _salt_for(self, dialect: Dialect, tenant: Tenant) -> str:
         """Of the pages that the engine will make. Raises ApiError where it would share what must not be shared."""
@@ -240,6 +273,7 @@ class Completions:
 
     def _step(
         self,
+        step_id: StepId,
         asked: Asked,
         prompt: Prompt,
         *,
@@ -251,7 +285,7 @@ class Completions:
     ) -> StepReady:
         hashes, stride = prompt.new_hashes()
         return StepReady(
-            step_id=StepId(os.urandom(16).hex()),
+            step_id=step_id,
             attempt=0,
             gateway_id=self._desk.gateway_id,
             tenant=tenant.id,
@@ -278,6 +312,24 @@ class Completions:
     async def _aside(self, work: Callable[..., T], *arguments: object) -> T:
         """In a thread, so that a large prompt does not hold up every stream."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+
+def _sent(live: _Request, asked: Asked, last: Prompt | None, prompt: Prompt, pool: Pool, ran_at: WorkerId) -> Sent:
+    """What its receipt compares with."""
+    step, whose = live.step, live.whose
+    assert step is not None
+    assert whose is not None
+    anew = "assistant" not in asked.roles if asked.roles else whose.source == "none"
+    return Sent(
+        prompt_tokens=asked.prompt_tokens,
+        page_tokens=pool.page_tokens,
+        last_tokens=-1 if last is None else last.chain.pages * pool.page_tokens,
+        shared_tokens=prompt.base_pages * pool.page_tokens,
+        begins=anew,
+        tagged=live.dialect.salted,  # SGLang's request model without a salt has no session either
+        gap_s=step.gap_s,
+        ran_at=ran_at,
+    )
 
 
 def _log(live: _Request) -> None:

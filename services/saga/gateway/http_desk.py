@@ -124,6 +124,10 @@ class Desk:
         """Another service's answer, past the core. Raises BusUnavailable, MessageError."""
         return await self._bus.request(subject, message, timeout_s)
 
+    def say(self, subject: str, message: Message) -> None:
+        """To whom it concerns, past the core; at most once."""
+        self._publish(Publish(subject, message))
+
     def forget(self, ticket: Ticket) -> None:
         """The request behind this ticket is over."""
         self._tickets.pop(ticket.step.step_id, None)

@@ -16,7 +16,7 @@ from saga.contract.ids import rid
 from saga.contract.messages import Grant
 from saga.gateway import http_metrics as metrics
 from saga.gateway import resume, sse
-from saga.gateway.api_errors import ApiError, from_engine, not_resumable, rejected, stopping
+from saga.gateway.api_errors import STEP, ApiError, from_engine, not_resumable, rejected, stopping
 from saga.gateway.dialects.dialect import Asked, Dialect
 from saga.gateway.engine_body import engine_body
 from saga.gateway.events import Completed, EngineDied, GaveUp, Progressed, Reject, Run, Sending
@@ -24,6 +24,8 @@ from saga.gateway.http_client import ClientStream
 from saga.gateway.http_connection import EngineLostError, Reply
 from saga.gateway.http_desk import Desk, Ticket
 from saga.gateway.http_engine import Departure, EngineClient, LeaseLostError
+from saga.gateway.http_receipts import Explainer, comment
+from saga.gateway.receipts import RECEIPT
 from saga.gateway.relay import Relay
 from saga.gateway.transcript import Transcript
 from saga.runtime.log import get_logger
@@ -48,6 +50,7 @@ class Exchange:
         cache_salt: str,
         *,
         told: Mapping[str, str],
+        explainer: Explainer | None,
         opening_events: int,
         read_s: float,
         keepalive_s: float,
@@ -61,6 +64,8 @@ class Exchange:
         self._asked = asked
         self._cache_salt = cache_salt
         self._told = told  # of the identity, if the client asks
+        self._explainer = explainer  # if the client asks
+        self._end = b""  # of the stream, held back for the receipt to go before it
         self._read_s = read_s
         self._keepalive_s = keepalive_s
         self._body_left = body_left
@@ -138,13 +143,15 @@ class Exchange:
                 async with asyncio.timeout(self._keepalive_s):
                     return await ticket.next()
             except TimeoutError:
-                await self._client.write(_WAITING)
+                await self._client.write(_WAITING, lambda: {STEP: ticket.step.step_id})
 
     # --- one attempt -------------------------------------------------------------------------------------------
 
     async def _attempt(self, ticket: Ticket, run: Run) -> web.StreamResponse:
         grant, step_id = run.grant, ticket.step.step_id
         self.grant, self.attempts = grant, run.attempt + 1
+        if self._explainer is not None:
+            self._explainer.granted(grant)
         request_id = rid(step_id, run.attempt)
         body = engine_body(
             self._asked.raw,
@@ -195,9 +202,9 @@ class Exchange:
             raise from_engine(reply.status, text)
         if self._asked.stream:
             return await self._relay(ticket, reply, run)
-        return self._whole(ticket, await reply.read())
+        return await self._whole(ticket, await reply.read())
 
-    def _whole(self, ticket: Ticket, data: bytes) -> web.Response:
+    async def _whole(self, ticket: Ticket, data: bytes) -> web.Response:
         try:
             lost = self._dialect.read_whole(data, self._sent)
         except msgspec.DecodeError as error:
@@ -205,8 +212,11 @@ class Exchange:
         if lost:
             raise EngineLostError(lost)
         self.first_token_s = time.monotonic() - self._left_s
-        self._complete(ticket)
-        return web.Response(body=data, headers={**self._headers(), "Content-Type": "application/json"})
+        done = self._complete(ticket)
+        headers = {**self._headers(), "Content-Type": "application/json"}
+        if self._explainer is not None:
+            headers[RECEIPT] = (await self._explainer.told(done, self._sent.usage)).decode()
+        return web.Response(body=data, headers=headers)
 
     async def _relay(self, ticket: Ticket, reply: Reply, run: Run) -> web.StreamResponse:
         sent, dialect = self._sent, self._dialect
@@ -220,7 +230,10 @@ class Exchange:
                 if now_s >= self._progress_at_s:
                     self._progress(ticket, now_s)
                 self.chunks += 1
-                self._client.write_now(data)
+                if relay.done and self._explainer is not None:
+                    self._end = data
+                else:
+                    self._client.write_now(data)
             if relay.lost:
                 raise EngineLostError(relay.lost)
 
@@ -231,6 +244,9 @@ class Exchange:
             data = relay.take(piece)
             if data:
                 self._progress(ticket, time.monotonic())
+                if relay.done and self._explainer is not None:
+                    self._end = data
+                    break
                 await self._client.write(data, self._headers)
             if relay.lost:
                 raise EngineLostError(relay.lost)
@@ -238,8 +254,14 @@ class Exchange:
         if not relay.done:
             raise EngineLostError("its stream ended early")
         sent.fold_end()
-        self._complete(ticket)
+        await self._explained(self._complete(ticket))
         return await self._client.end()
+
+    async def _explained(self, done: Completed) -> None:
+        """The receipt and what was held back for it, if the client asked for one."""
+        if self._explainer is not None:
+            told = comment(await self._explainer.told(done, self._sent.usage))
+            await self._client.write(told + self._end, self._headers)
 
     def _progress(self, ticket: Ticket, now_s: float) -> None:
         if self.first_token_s == 0.0:
@@ -258,7 +280,7 @@ class Exchange:
             output_tokens = sent.text_tokens
             await self._client.write(self._dialect.ending(asked, sent, "length", output_tokens), self._headers)
             sent.finish_reason = sent.finish_reason or "length"
-            self._complete(ticket)
+            await self._explained(self._complete(ticket))
             return await self._client.end()
         fixed = resume.why_not(asked, sent)
         if fixed:
@@ -269,7 +291,7 @@ class Exchange:
         self._desk.tell(EngineDied(ticket.step.step_id, self._sent_tokens))
         return None
 
-    def _complete(self, ticket: Ticket) -> None:
+    def _complete(self, ticket: Ticket) -> Completed:
         sent = self._sent
         usage = sent.usage
         if usage is None:
@@ -287,6 +309,7 @@ class Exchange:
         )
         self._at_engine = None
         self._desk.tell(self.done)
+        return self.done
 
     # --- the client --------------------------------------------------------------------------------------------
 
@@ -295,10 +318,11 @@ class Exchange:
         if grant is None:
             return {}
         return {
-            "X-Saga-Step": grant.step_id,
+            STEP: grant.step_id,
             "X-Saga-Worker": grant.worker_id,
             "X-Saga-Waited": grant.waited,
             "X-Saga-Control-Ms": f"{1000 * self.control_s:.3f}",
+            **(self._explainer.headers(self.control_s) if self._explainer else {}),
             **self._told,
         }
 

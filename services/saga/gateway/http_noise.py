@@ -5,10 +5,10 @@ from typing import Final
 
 from saga.contract.ids import TenantId
 from saga.gateway.hygiene import Seen
+from saga.gateway.receipts import EXPLAIN, wanted
 from saga.runtime import metrics
 from saga.runtime.log import get_logger
 
-EXPLAIN: Final = "X-Saga-Explain"
 NOISE: Final = "X-Saga-Prefix-Noise"
 STEPS: Final = metrics.counter(
     "saga_gateway_prefix_noise_steps_total", "Steps whose prompt's head differed without meaning to", ["noise"]
@@ -40,6 +40,6 @@ def told_noise(seen: Seen, tenant: TenantId) -> None:
 
 def receipt_of(seen: Seen, headers: Mapping[str, str]) -> dict[str, str]:
     """A header of the answer, for who sends X-Saga-Explain."""
-    if not seen.noises or not headers.get(EXPLAIN):
+    if not seen.noises or not wanted(headers.get(EXPLAIN)):
         return {}
     return {NOISE: f"{','.join(seen.noises)}; tokens={seen.tokens}"}

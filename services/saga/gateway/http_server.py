@@ -21,6 +21,7 @@ from saga.gateway.http_count import TokenCounts
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_protocol import GatewayRunner
+from saga.gateway.http_receipts import PATH as STEPS_PATH
 from saga.gateway.http_workflows import PATH as WORKFLOWS_PATH
 from saga.gateway.http_workflows import Workflows
 from saga.gateway.tenants import Tenants
@@ -88,7 +89,9 @@ class HttpServer:
         app.router.add_post(COUNT_PATH, self._answering(self._counts.serve))
         app.router.add_get("/v1/models", self._answering(self._models))
         app.router.add_post(WORKFLOWS_PATH, self._answering(self._workflows.declare))
+        app.router.add_post(WORKFLOWS_PATH + "/{id:.+}/end", self._answering(self._workflows.end))
         app.router.add_get(WORKFLOWS_PATH + "/{id:.+}", self._answering(self._workflows.show))
+        app.router.add_get(STEPS_PATH + "/{id}", self._answering(self._completions.receipts.show))
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
@@ -167,7 +170,8 @@ def _error(request: web.Request, error: ApiError) -> web.Response:
 
 async def _unknown_path(request: web.Request) -> web.Response:
     known = {dialect.path: "POST" for dialect in DIALECTS.values()} | {COUNT_PATH: "POST", "/v1/models": "GET"}
-    known |= {WORKFLOWS_PATH: "POST", WORKFLOWS_PATH + "/ID": "GET"}
+    known |= {WORKFLOWS_PATH: "POST", WORKFLOWS_PATH + "/ID": "GET", WORKFLOWS_PATH + "/ID/end": "POST"}
+    known |= {STEPS_PATH + "/ID": "GET"}
     method = known.get(request.path)
     if method is not None:
         message = f"{request.path} takes {method}, not {request.method}."

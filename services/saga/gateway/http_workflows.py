@@ -22,6 +22,7 @@ from saga.runtime.errors import BusUnavailable, MessageError
 
 PATH: Final = "/v1/saga/workflows"
 MAX_BODY_BYTES: Final = 256 * 1024
+MAX_END_BYTES: Final = 4 * 1024
 ANSWER_WITHIN_S: Final = 1.5
 
 
@@ -92,6 +93,15 @@ class Workflows:
         if facts is None:
             raise _nobody()
         return _answer(_view(name, facts, tenant.id), status=201)
+
+    async def end(self, request: web.Request) -> web.StreamResponse:
+        """POST: 202, whether or not anybody knows the workflow. Raises ApiError 400, 401, 413, 422."""
+        tenant = self._tenants.of(request.headers.get("Authorization"), request.headers.get("x-api-key"))
+        name = request.match_info["id"]
+        ended = declaring.parse_end(name, await read_body(request, MAX_END_BYTES), tenant.id)
+        self._desk.say(self._subjects.workflow_ended(), ended)
+        told = {"id": name, "object": "saga.workflow.end", "session": _own(ended.session, tenant.id) or None}
+        return web.Response(status=202, body=msgspec.json.encode(told), content_type="application/json")
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """GET: 200. Raises ApiError 401, 404, 422, 503."""

@@ -1,7 +1,8 @@
 """Which workflow and session a request belongs to, who says so, and how sure that is. Pure.
 
-In this order: our own headers, those of clients that we know (`recognisers.py`), the conversation that its messages go
-on with, the trace that it is part of; else it is a workflow of one step. Sub-agents belong to the workflow of the
+In this order: our own headers, those of clients that we know (`recognisers.py`), a header that was learnt
+(`learned.py`), the conversation that its messages go on with, the trace that it is part of; else it is a workflow of
+one step. Sub-agents belong to the workflow of the
 session that started them. An id is trusted as long as the conversations under it go on one after another: two of the
 same kind that grow in turns show that it is a constant, and then the messages decide.
 """
@@ -17,7 +18,17 @@ import msgspec
 from saga.contract.ids import RootId, SessionId, TenantId, scoped
 from saga.gateway.api_errors import invalid_value
 from saga.gateway.conversations import Conversation, Conversations, Prints
-from saga.gateway.recognisers import DYNAMO_FINAL, NOT_IDS, TABLE, Evidence, Place, Recogniser, trace_of
+from saga.gateway.learned import LearnedHeaders, is_learned
+from saga.gateway.recognisers import (
+    DYNAMO_FINAL,
+    DYNAMO_FINAL_FIELD,
+    NOT_IDS,
+    TABLE,
+    Evidence,
+    Place,
+    Recogniser,
+    trace_of,
+)
 
 WORKFLOW: Final = "X-Saga-Workflow"
 SESSION: Final = "X-Saga-Session"
@@ -28,7 +39,7 @@ NODE: Final = "X-Saga-Node"
 IDENTITY: Final = "X-Saga-Identity"  # asked for with any value, answered with the finding
 MAX_REMEMBERED: Final = 50_000  # of each kind
 MAX_BEGINNINGS: Final = 8  # of a conversation of the same kind under one id, one after another
-CONFIDENCE: Final = {"prefix": 0.9, "overlap": 0.6, "trace": 0.5}
+CONFIDENCE: Final = {"prefix": 0.9, "learned": 0.7, "overlap": 0.6, "trace": 0.5}
 _TRUE: Final = ("1", "true", "yes")
 _FALSE: Final = ("", "0", "false", "no")
 K = TypeVar("K")
@@ -45,6 +56,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     deadline_s: float
     lasting: bool  # another step of the session may follow
     node: str = ""  # of the workflow's declared graph
+    ends: bool = False  # no further step of the session follows, though of its workflow
     source: str = "none"
     confidence: float = 0.0
     conversation: Conversation | None = None  # by which nobody but its messages names it
@@ -59,6 +71,7 @@ class _Named(msgspec.Struct, frozen=True, gc=False):
     session: str
     parent: str = ""
     final: bool = False
+    ends: bool = False
     mixed: bool = False
 
 
@@ -78,6 +91,7 @@ class Identities:
 
     def __init__(self, conversations: Conversations | None = None) -> None:
         self.conversations = conversations or Conversations()
+        self.learned = LearnedHeaders()
         self._roots: OrderedDict[SessionId, str] = OrderedDict()  # of sessions that have a parent
         self._declared: OrderedDict[tuple[TenantId, str, str], _Declared] = OrderedDict()
         self._traces: OrderedDict[tuple[TenantId, str], Conversation] = OrderedDict()
@@ -99,6 +113,8 @@ class Identities:
             seen = prints()
         if named is not None and named.mixed and seen is not None and seen.chain:
             named = self._checked(named, seen, tenant)
+        if named is None:
+            named = self._learned(evidence, seen, tenant)
         lasting, conversation = True, None  # another step may follow
         if named is None:
             named, conversation, lasting = self._unnamed(evidence, seen, tenant, fresh, tools=tools)
@@ -107,12 +123,15 @@ class Identities:
         if named.parent:
             _remember(self._roots, SessionId(scoped(tenant, named.session)), named.root)
         headers = evidence.headers
-        final = headers.get(FINAL)
+        said = headers.get(FINAL)
+        of_session = said is not None and said.strip().lower() == "session"
+        final = named.final if said is None else not of_session and _true(FINAL, said)
         return Identity(
             root=RootId(scoped(tenant, named.root)),
             session=SessionId(scoped(tenant, named.session)),
             parent=SessionId(scoped(tenant, named.parent) if named.parent else ""),
-            final=(_true(FINAL, final) if final is not None else named.final) or not lasting,
+            final=final or not lasting,
+            ends=of_session or (said is None and named.ends),
             deadline_s=_deadline_s(headers),
             lasting=lasting,
             node=evidence.header(NODE),
@@ -125,17 +144,17 @@ class Identities:
 
     def _named(self, evidence: Evidence, tenant: TenantId) -> _Named | None:
         root, session, parent = evidence.header(WORKFLOW), evidence.header(SESSION), evidence.header(PARENT)
-        ended = _true(DYNAMO_FINAL, evidence.headers.get(DYNAMO_FINAL, ""))
+        ended = _true(DYNAMO_FINAL, evidence.headers.get(DYNAMO_FINAL, "")) or evidence.flag(DYNAMO_FINAL_FIELD)
         theirs = None if session else self._recognised(evidence, tenant)
         if not (root or session or parent):
             if theirs is None or not ended:
                 return theirs
-            return msgspec.structs.replace(theirs, final=not theirs.parent)  # else only a part of the workflow ends
+            return msgspec.structs.replace(theirs, final=not theirs.parent, ends=bool(theirs.parent))
         if theirs is not None and not parent:
             session, parent = theirs.session, theirs.parent
         root = root or self._root_of(parent, tenant) or session
         session = session or ("" if parent else root)
-        return _Named("saga", 1.0, root, session, parent, final=ended and not parent)
+        return _Named("saga", 1.0, root, session, parent, final=ended and not parent, ends=ended and bool(parent))
 
     def _recognised(self, evidence: Evidence, tenant: TenantId) -> _Named | None:
         for kind in TABLE:
@@ -198,6 +217,50 @@ class Identities:
         known.trusted = known.beginnings <= MAX_BEGINNINGS
         return known.current
 
+    # --- named by a header that was learnt ---------------------------------------------------------------------
+
+    def _learned(self, evidence: Evidence, prints: Prints | None, tenant: TenantId) -> _Named | None:
+        """Whose it is by a header that is believed; the first time that its messages say otherwise is the last."""
+        said = self.learned.named(tenant, evidence.headers)
+        if said is None:
+            return None
+        named = _Named(said.source, CONFIDENCE["learned"], said.root, said.session)
+        if prints is None or not prints.chain:
+            return named
+        declared = (said.source, said.session)
+        found, _ = self.conversations.find(
+            tenant, prints, lambda one: one.declared == declared or one.session == said.session
+        )
+        if found is None:
+            known = self._declared.get((tenant, *declared))
+            found = self._begun_under(known, said.head, named, prints, tenant)
+            if found is None:
+                self.learned.refuse(tenant, said.source)
+                return None
+        found.declared = declared
+        if found.session == said.session:
+            _remember(self._declared, (tenant, *declared), _Declared(found))
+        self.conversations.note(tenant, prints, found)
+        return msgspec.structs.replace(named, root=found.root, session=found.session, parent=found.parent)
+
+    def _begun_under(
+        self, known: _Declared | None, head: int | None, named: _Named, prints: Prints, tenant: TenantId
+    ) -> Conversation | None:
+        """A conversation that is new under its value, if it may be: the value's first, or one of another kind."""
+        elsewhere, _ = self.conversations.find(tenant, prints, self._unclaimed(tenant))
+        if elsewhere is not None:
+            return None
+        declared = (named.source, named.session)
+        head = known.current.head if known is not None else head
+        if head is not None and head != prints.head:
+            session = f"{named.session}~{prints.chain[0] & 0xFFFFFFFF:08x}"
+            return Conversation(prints.head, named.root, session, named.session, declared)
+        if known is not None and prints.chain[-1] == known.current.end:
+            return known.current  # sent again
+        if head is not None and (known is None or self.conversations.remembers(tenant, known.current)):
+            return None
+        return Conversation(prints.head, named.root, named.session, "", declared)
+
     # --- named by nobody ---------------------------------------------------------------------------------------
 
     def _unnamed(
@@ -217,8 +280,12 @@ class Identities:
             source, confidence = "none", 0.0
             found = Conversation(prints.head, fresh, fresh, "", None)
         elif found.declared is not None:  # by an id that was not worth it
-            found.root = found.session = fresh
-            found.parent, found.declared = "", None
+            if is_learned(found.declared[0]):  # a header that this request lacks: what it said so far was right
+                self.learned.refuse(tenant, found.declared[0])
+            else:
+                found.root, found.session, found.parent = fresh, fresh, ""
+            found.declared = None
+        self._teach(evidence, found, prints, tenant, source)
         self.conversations.note(tenant, prints, found)
         if trace:
             self._traces.setdefault((tenant, trace), found)
@@ -226,12 +293,21 @@ class Identities:
         lasting = source != "none" or tools or not prints.begins_anew
         return _Named(source, confidence, found.root, found.session, found.parent), found, lasting
 
+    def _teach(self, evidence: Evidence, found: Conversation, prints: Prints, tenant: TenantId, source: str) -> None:
+        headers = evidence.headers.items()
+        if source == "prefix":
+            self.learned.went_on(tenant, headers, found.session)
+        elif source == "none" and prints.begins_anew:
+            self.learned.began(tenant, headers, found.root, found.session, prints)
+
     def _unclaimed(self, tenant: TenantId) -> Callable[[Conversation], bool]:
         """Whether a conversation is nobody's, or somebody's whose id is worth nothing."""
 
         def wanted(one: Conversation) -> bool:
-            known = self._declared.get((tenant, *one.declared)) if one.declared is not None else None
-            return one.declared is None or (known is not None and not known.trusted)
+            if one.declared is None or is_learned(one.declared[0]):
+                return True
+            known = self._declared.get((tenant, *one.declared))
+            return known is not None and not known.trusted
 
         return wanted
 

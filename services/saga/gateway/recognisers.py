@@ -53,6 +53,16 @@ class Evidence:
             raise ApiError(400, f"Invalid type for '{name}': send a string.", param=name, code="invalid_type")
         return checked(path, value.strip()) if isinstance(value, str) else ""
 
+    def flag(self, path: str) -> bool:
+        """Whether `true` is at a path in the body."""
+        name, _, rest = path.partition(".")
+        if name not in self._body:
+            return False
+        value = guarded(lambda: msgspec.json.decode(self._body[name]))
+        for step in rest.split("."):
+            value = value.get(step) if isinstance(value, dict) else None
+        return value is True
+
     def raw(self, path: str) -> str:
         """The same of what is no id, only holds one."""
         name, _, rest = path.partition(".")
@@ -148,6 +158,7 @@ class Recogniser(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DYNAMO_FINAL: Final = "X-Dynamo-Session-Final"
+DYNAMO_FINAL_FIELD: Final = "nvext.agent_context.session_final"
 TABLE: Final = (
     Recogniser(
         source="dynamo",

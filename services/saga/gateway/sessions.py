@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from saga.contract.ids import SessionId
+from saga.contract.ids import NO_WORKER, SessionId, WorkerId
 from saga.contract.messages import MAX_CHAIN_PAGES
 from saga.kv.pages import DIGEST_BYTES, HASH_BYTES, PageChain, hashes_of_digests, salt_seed
 from saga.kv.tokens import TOKEN_BYTES
@@ -85,7 +85,7 @@ class SessionChains:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._prompts: OrderedDict[SessionId, Prompt] = OrderedDict()
-        self._ended_s: OrderedDict[SessionId, float] = OrderedDict()
+        self._ended: OrderedDict[SessionId, tuple[float, WorkerId]] = OrderedDict()
         self.held_bytes = 0
 
     def __len__(self) -> int:
@@ -112,19 +112,23 @@ class SessionChains:
         if gone is not None:
             self.held_bytes -= gone.held_bytes
 
-    def ended(self, session: SessionId, now_s: float) -> None:
-        """A step of the session has ended."""
-        self._ended_s[session] = now_s
-        self._ended_s.move_to_end(session)
-        if len(self._ended_s) > 100_000:
-            self._ended_s.popitem(last=False)
+    def ended(self, session: SessionId, now_s: float, worker_id: WorkerId = NO_WORKER) -> None:
+        """A step of the session has ended there."""
+        self._ended[session] = (now_s, worker_id)
+        self._ended.move_to_end(session)
+        if len(self._ended) > 100_000:
+            self._ended.popitem(last=False)
 
     def close(self, session: SessionId) -> None:
         """No further step will come."""
         self.forget(session)
-        self._ended_s.pop(session, None)
+        self._ended.pop(session, None)
 
     def gap_s(self, session: SessionId, now_s: float) -> float:
         """Since the session's last step ended here; negative: unknown."""
-        ended_s = self._ended_s.get(session)
-        return -1.0 if ended_s is None else max(0.0, now_s - ended_s)
+        ended = self._ended.get(session)
+        return -1.0 if ended is None else max(0.0, now_s - ended[0])
+
+    def ran_at(self, session: SessionId) -> WorkerId:
+        """Where that step ran; empty: unknown."""
+        return self._ended.get(session, (0.0, NO_WORKER))[1]

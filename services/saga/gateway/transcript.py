@@ -23,6 +23,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     prompt_tokens: int  # cached ones included
     output_tokens: int
     cached_tokens: int
+    counts_cached: bool = True  # false: nothing was said of them, which an engine also does when there are none
 
 
 class Reader(Protocol):

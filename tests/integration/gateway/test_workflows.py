@@ -162,3 +162,95 @@ async def test_the_wrong_method_is_told(start):
     response = await mesh.client.get(PATH)
     assert response.status == 405
     assert "POST" in (await response.json())["error"]["message"]
+
+
+class Ends:
+    """What is said to be over."""
+
+    def __init__(self, mesh):
+        self.bus = MemoryBus(mesh.bus.broker, "ends")
+        self.heard = []
+
+    async def start(self):
+        await self.bus.subscribe(Subjects().workflow_ended(), lambda incoming: self.heard.append(incoming.message))
+        return self
+
+    async def until(self, count):
+        async with asyncio.timeout(5):
+            while len(self.heard) < count:
+                await asyncio.sleep(0.01)
+        return [(end.tenant, end.root, end.session) for end in self.heard]
+
+
+async def test_a_workflow_and_a_session_are_ended_by_word(start):
+    mesh = await start()
+    ends = await Ends(mesh).start()
+
+    whole = await mesh.client.post(f"{PATH}/release-7/end")
+    part = await mesh.client.post(f"{PATH}/release-7/end", json={"session": "release-7/helper"})
+
+    assert (whole.status, await whole.json()) == (
+        202,
+        {"id": "release-7", "object": "saga.workflow.end", "session": None},
+    )
+    assert (part.status, (await part.json())["session"]) == (202, "release-7/helper")
+    assert await ends.until(2) == [
+        ("default", "default/release-7", ""),
+        ("default", "default/release-7", "default/release-7/helper"),
+    ]
+
+
+async def test_a_tenant_ends_its_own_only(start):
+    tenants = Tenants.parse('[tenants.one]\nkeys = ["k1"]\n[tenants.two]\nkeys = ["k2"]\n', "test")
+    mesh = await start(tenants=tenants)
+    ends = await Ends(mesh).start()
+
+    assert (await mesh.client.post(f"{PATH}/w/end")).status == 401
+    await mesh.client.post(f"{PATH}/w/end", headers={"Authorization": "Bearer k2"})
+
+    assert await ends.until(1) == [("two", "two/w", "")]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "named"),
+    [
+        (b"{", 400, ""),
+        (b'{"session": 7}', 422, "session"),
+        (b'{"session": ""}', 422, "session"),
+        (b'{"session": "' + b"x" * 129 + b'"}', 422, "128"),
+        (b'{"step": "s"}', 422, "step"),
+        (b" " * 5_000, 413, "4096"),
+    ],
+)
+async def test_bad_ends(start, body, status, named):
+    mesh = await start()
+    response = await mesh.client.post(f"{PATH}/w/end", data=body)
+
+    assert response.status == status
+    assert named in (await response.json())["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "ended"),
+    [
+        ({"X-Dynamo-Session-Final": "true"}, {}, True),
+        ({}, {"nvext": {"agent_context": {"session_final": True}}}, True),
+        ({"X-Saga-Final": "session"}, {}, True),
+        ({"X-Saga-Final": "false", "X-Dynamo-Session-Final": "true"}, {}, False),
+        ({}, {"nvext": {"agent_context": {"session_final": "yes"}}}, False),
+    ],
+)
+async def test_a_child_that_says_that_it_is_done_ends_alone(start, headers, body, ended):
+    mesh = await start()
+    ends = await Ends(mesh).start()
+    child = {"X-Dynamo-Session-ID": "run:child", "X-Dynamo-Parent-Session-ID": "run"}
+
+    response = await mesh.client.post("/v1/completions", json=COMPLETION | body, headers=child | headers)
+
+    assert response.status == 200
+    assert not mesh.leaders.steps[0].final
+    if ended:
+        assert await ends.until(1) == [("default", "default/run", "default/run:child")]
+    else:
+        await mesh.leaders.finished()
+        assert not ends.heard

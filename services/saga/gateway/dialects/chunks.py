@@ -53,8 +53,9 @@ class Usage(msgspec.Struct):
 
     def plain(self) -> transcript.Usage:
         """As the gateway counts it."""
-        cached_tokens = (self.prompt_tokens_details.cached_tokens or 0) if self.prompt_tokens_details else 0
-        return transcript.Usage(self.prompt_tokens, self.completion_tokens or 0, cached_tokens)
+        cached_tokens = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
+        counts = cached_tokens is not None
+        return transcript.Usage(self.prompt_tokens, self.completion_tokens or 0, cached_tokens or 0, counts)
 
 
 class Answer(msgspec.Struct):

@@ -251,13 +251,14 @@ def _note_usage(usage: _Usage | None, sent: Transcript) -> None:
     """The beginning tells of the prompt, without what was cached; the end of the output, in some servers of both."""
     if usage is None:
         return
-    before = sent.usage or Usage(0, 0, 0)
+    before = sent.usage or Usage(0, 0, 0, counts_cached=False)
+    counts = before.counts_cached or usage.cache_read_input_tokens is not None
     cached_tokens = before.cached_tokens if usage.cache_read_input_tokens is None else usage.cache_read_input_tokens
     prompt_tokens = before.prompt_tokens
     if usage.input_tokens is not None:
         prompt_tokens = usage.input_tokens + cached_tokens + (usage.cache_creation_input_tokens or 0)
     output_tokens = before.output_tokens if usage.output_tokens is None else usage.output_tokens
-    sent.usage = Usage(prompt_tokens, output_tokens, cached_tokens)
+    sent.usage = Usage(prompt_tokens, output_tokens, cached_tokens, counts)
 
 
 def _kind(data: bytes) -> str:

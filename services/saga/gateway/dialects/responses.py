@@ -228,7 +228,8 @@ def _note_end(answer: _Response, sent: Transcript) -> None:
     usage = answer.usage
     if usage is not None:
         details = usage.input_tokens_details
-        sent.usage = Usage(usage.input_tokens, usage.output_tokens, details.cached_tokens if details else 0)
+        cached_tokens = details.cached_tokens if details else 0
+        sent.usage = Usage(usage.input_tokens, usage.output_tokens, cached_tokens, details is not None)
     sent.call_id = sent.call_id or next((item.call_id for item in answer.output if item.call_id), "")
     calls = tuple(item.name for item in answer.output if item.type in _CALLS and item.name)
     sent.tools += calls
