@@ -5,6 +5,8 @@ import openai
 import pytest_asyncio
 
 from saga.cli.mesh import Mesh, MeshSettings
+from saga.contract.subjects import Subjects
+from saga.runtime.bus_nats import NatsBus
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
@@ -35,3 +37,17 @@ async def anthropic_client(mesh):
 async def model(openai_client):
     """The one that the mesh serves."""
     return (await openai_client.models.list()).data[0].id
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def releases(mesh):
+    """(reason, session) of each session whose KV may go, as workers' agents are told."""
+    heard: list[tuple[str, str]] = []
+    bus = await NatsBus.connect(mesh.nats_url, name="test", cell=mesh.settings.cell)
+    subject = Subjects(mesh.settings.cell).every_sessions_released()
+    await bus.subscribe(
+        subject, lambda incoming: heard.extend((incoming.message.reason, one) for one in incoming.message.sessions)
+    )
+    await bus.barrier()
+    yield heard
+    await bus.close()
