@@ -135,7 +135,7 @@ def _watch_levels(state: AdmissionState) -> None:
         "saga_admission_ahead_engine_seconds",
         "Charged to a tenant that waits, per unit of weight, above the one of these that was charged least",
         "tenant",
-        lambda: {str(tenant): ahead_s for tenant, ahead_s in state.roster.ahead_s().items()},
+        state.roster.furthest_ahead_s,
     )
 
 
