@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from saga.admission.policy import Claims
 from saga.admission.records import Workflow
+from saga.admission.service import _watch_levels
 from saga.admission.turns import Turns
 from saga.admission.weights import Weights
 from saga.admission.worker_budgets import WorkerBudgets
 from saga.contract.ids import RootId, TenantId
 from saga.contract.messages import Message, StepAdmitted
+from saga.runtime import metrics
 
 BOUND_S = 300.0
 
@@ -280,3 +282,13 @@ def test_the_pool_says_how_far_apart_its_tenants_are():
 
     assert turns.ahead_s(20) == {"flood": turns.ahead_s(1)["flood"], "steady": 0.0}
     assert turns.ahead_s(1)["flood"] >= 0.0
+
+
+def test_the_metrics_of_admission_name_whoever_waits():
+    story = flooded()
+    _watch_levels(story.core)
+
+    scraped = metrics.render()
+
+    assert b'saga_admission_ahead_engine_seconds{tenant="steady"} 0.0' in scraped
+    assert b'saga_admission_overhead_engine_seconds{cause="paused"} 0.0' in scraped
