@@ -1,11 +1,11 @@
 """What the fuzzer found, each kept from coming back; and streams: who leaves, who stalls, who trickles."""
 
 import asyncio
-import time
 
 import msgspec
 import pytest
 import structlog
+from fuzz_gateway import unhindered_s
 
 COMPLETION = {"model": "tiny", "prompt": "Once upon a time there was a fox", "max_tokens": 4}
 ABORT_WITHIN_S = 0.1
@@ -105,10 +105,10 @@ async def test_a_step_is_aborted_at_its_engine_within_a_tenth_of_a_second_of_the
     response = await mesh.ask({**COMPLETION, "stream": True, "max_tokens": 12})
     await engine.hanging.wait()
     response.close()
-    left_s = time.monotonic()
+    left_s = unhindered_s()
     while not engine.aborted:
         await asyncio.sleep(0.001)
-    assert time.monotonic() - left_s < ABORT_WITHIN_S
+    assert unhindered_s() - left_s < ABORT_WITHIN_S
 
 
 async def test_a_client_that_takes_nothing_is_let_go_and_so_is_its_engine(start):
