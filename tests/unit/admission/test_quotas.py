@@ -2,8 +2,8 @@
 
 import pytest
 from admission_story import Story, beat_of, hello, ready, step_id
+from quota_story import admitted_in, agreed, change, refusal, usage, waited_in
 
-from saga.admission.door import Bounds
 from saga.admission.events import TenantChanged
 from saga.admission.policy import Everybody
 from saga.admission.quotas import HELD_S, TAKEOVER_S
@@ -12,46 +12,14 @@ from saga.contract.ids import GatewayId, LeaseId, SessionId, TenantId, WorkerId
 from saga.contract.messages import (
     Accepted,
     GatewayBeat,
-    Refused,
     SessionsReleased,
-    StepAdmitted,
     StepCancelled,
     StepClaim,
     StepRefused,
-    TenantsAsk,
 )
-from saga.contract.tenants import TenantTerms
 from saga.kernel.effects import Promoted, Tick
 
 T = TenantId("t")
-
-
-def agreed(policy=None, *, workers=1, **quotas) -> Story:
-    """A story in which tenant `t` has these quotas, and the leader is no longer new."""
-    story = Story(policy or Everybody(), workers=workers)
-    story.now_s += TAKEOVER_S
-    change(story, **quotas)
-    return story
-
-
-def change(story: Story, tenant: str = "t", **quotas):
-    return story.tell(TenantChanged(TenantId(tenant), TenantTerms(**quotas)))
-
-
-def admitted_in(messages) -> list[int]:
-    return [int(m.step.step_id, 16) for m in messages if isinstance(m, StepAdmitted)]
-
-
-def refusal(messages) -> Refused | StepRefused:
-    (refused,) = [m for m in messages if isinstance(m, Refused | StepRefused)]
-    return refused
-
-
-def waited_in(messages) -> list[str]:
-    return [m.waited for m in messages if isinstance(m, StepAdmitted)]
-
-
-# --- each quota ------------------------------------------------------------------------------------------------------
 
 
 def test_a_workflow_over_the_quota_of_active_ones_stays_queued_until_one_ends():
@@ -397,103 +365,3 @@ def test_waiting_in_vain_for_a_quota_is_told_with_its_name():
 
 
 # --- bounds on memory ------------------------------------------------------------------------------------------------
-
-
-def test_a_client_that_opens_any_number_of_workflows_is_remembered_up_to_a_bound():
-    story = Story(Everybody(), bounds=Bounds(max_workflows_per_tenant=20, max_workflows=30))
-    refused = 0
-    for number in range(1, 200):
-        messages = story.hear(ready(number))
-        refused += any(isinstance(m, Refused) and m.reason == "too_many_workflows" for m in messages)
-        if any(isinstance(m, StepAdmitted) for m in messages):
-            story.take(number)
-            story.finish(number)
-
-    assert refused == 179
-    assert len(story.core.roster.workflows) == len(story.rows) == 20
-    last = refusal(story.hear(ready(999)))
-    assert "the limit is 20" in last.detail
-    assert last.retry_after_s > 0
-
-
-def test_dormant_workflows_make_room_for_new_ones():
-    story = Story(Everybody(), bounds=Bounds(max_workflows_per_tenant=20))
-    for number in range(1, 21):
-        story.hear(ready(number))
-        story.take(number)
-        story.finish(number)
-    story.now_s += 61.0
-    story.hear(hello())
-    story.tell(Tick())
-
-    assert admitted_in(story.hear(ready(21))) == [21]
-
-
-def test_all_tenants_together_have_a_bound_too():
-    story = Story(Everybody(), bounds=Bounds(max_workflows=3))
-    for number in range(1, 4):
-        story.hear(ready(number, tenant=TenantId(f"t{number}")))
-
-    refused = refusal(story.hear(ready(4, tenant=TenantId("t4"))))
-
-    assert refused.reason == "too_many_workflows"
-    assert "the limit is 3" in refused.detail
-
-
-def test_a_workflow_with_any_number_of_sessions_is_remembered_up_to_a_bound():
-    story = Story(Everybody())
-    for number in range(1, 1_300):
-        story.core.handle(Tick(), story.now_s)
-        session = SessionId(f"s{number}")
-        for message in (ready(number, "root", session=session), cancelled_in("root", number, session)):
-            story.core.handle(_received(message), story.now_s)
-
-    assert len(story.core.roster.workflows["root"].sessions) <= 1_000
-
-
-def cancelled_in(root: str, number: int, session: SessionId) -> StepCancelled:
-    return StepCancelled(
-        step_id=step_id(number), attempt=0, gateway_id=GatewayId("g0"), tenant=T, root=root, session=session
-    )
-
-
-def _received(message):
-    from saga.kernel.effects import Received  # noqa: PLC0415 - for this alone
-
-    return Received(message)
-
-
-# --- usage -----------------------------------------------------------------------------------------------------------
-
-
-def usage(story: Story, *first):
-    for message in first:
-        story.hear(message)
-    (answer,) = story.hear(TenantsAsk(tenant="t"))
-    (use,) = answer.tenants
-    return use
-
-
-def test_usage_says_what_is_used_against_each_quota():
-    story = agreed(running_steps=1, weight=2.0)
-    story.hear(ready(1))
-    story.take(1)
-    story.hear(ready(2))
-
-    use = usage(story)
-
-    assert (use.running_steps, use.waiting_steps, use.active_workflows, use.known_workflows) == (1, 1, 1, 2)
-    assert (use.kv_tokens, use.input_tokens_per_minute, use.output_tokens_per_minute) == (3_100, 3_000, 100)
-    assert (use.held_for, use.weight, use.terms.running_steps) == ("running_steps", 2.0, 1)
-
-
-def test_usage_comes_in_pages_by_name():
-    story = Story(Everybody())
-    for number in range(300):
-        story.hear(ready(number, tenant=TenantId(f"t{number:03}")))
-
-    (first,) = story.hear(TenantsAsk())
-    (second,) = story.hear(TenantsAsk(after=first.tenants[-1].tenant))
-
-    assert (len(first.tenants), first.more, len(second.tenants), second.more) == (256, True, 44, False)
-    assert [use.tenant for use in first.tenants + second.tenants] == [f"t{n:03}" for n in range(300)]
