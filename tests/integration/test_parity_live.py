@@ -81,13 +81,21 @@ def test_the_recordings_hold_what_happened(recordings: Path):
         message = getattr(moment.event, "message", None)
         seen[type(moment.event).__name__ if message is None else type(message).__name__] += 1
 
+    terms = []
     for file in recordings.iterdir():
+        before = seen["TenantChanged"]
         replay_file(file, told)
+        if file.name.startswith("admission."):
+            terms.append(seen["TenantChanged"] - before)
 
     assert seen["Submitted"] == 7 * 6 + 1
     assert seen["StepCancelled"] > 0
     assert seen["EngineGone"] >= 1
-    assert seen["TenantChanged"] >= 3, "came and went at one admission, came at the killed one"
+    # The leader that was killed may have lost its last second, and with it the word that the terms are gone.
+    # The one that was started in its place finds none.
+    killed, lived = sorted(terms)[-2:]
+    assert lived == 2, "they came and went"
+    assert killed >= 1, "they came"
     assert seen["Promoted"] >= 3, "the first leaders, and one that took over"
     assert {
         "Restored",
