@@ -2,28 +2,26 @@
 
 Leader and standbys run the same core on the same messages; only a leader speaks. It knows no bus, clock or event
 loop: `service.py` and the simulator both drive it. The books are in `roster.py`, what a step costs and is told is in
-`stepbook.py`, who is refused in `door.py`, quotas of tenants in `quotas.py`, the active set in `policy.py`, tags in
-`order.py` and `fairness.py`.
+`stepbook.py`, who is refused in `door.py`, how things end in `ending.py`, gaps between steps in `gaps.py`, quotas of
+tenants in `quotas.py`, the active set in `policy.py`, tags in `order.py` and `fairness.py`.
 """
 
 from collections.abc import Iterable, Mapping
-from heapq import heappop, heappush
 
 from saga.admission import beats, usage
 from saga.admission.active_set import ActiveSet
-from saga.admission.beats import UNNAMED_S
 from saga.admission.door import Bounds, Door
-from saga.admission.ending import fell_silent, mark, take_out
+from saga.admission.ending import Ending
 from saga.admission.events import AdmissionEvent, Loaded, TenantChanged
-from saga.admission.needs import UNFORETOLD, growth
+from saga.admission.gaps import Gaps
 from saga.admission.order import FairStart, TagPolicy
 from saga.admission.policy import ActiveSetPolicy
 from saga.admission.presence import WORKER_SILENT_S, Presence
-from saga.admission.quotas import CLOSED_RETRY_S, Quotas
-from saga.admission.records import Session, Step, Workflow, load
+from saga.admission.quotas import Quotas
+from saga.admission.records import Step, Workflow, load
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
-from saga.contract.ids import PoolId, RootId, StepId, TenantId
+from saga.contract.ids import PoolId, TenantId
 from saga.contract.messages import (
     Forecast,
     GatewayBeat,
@@ -34,7 +32,6 @@ from saga.contract.messages import (
     LeaseReturned,
     LeaseTaken,
     Message,
-    RefusalReason,
     ResendSteps,
     StepCancelled,
     StepClaim,
@@ -48,7 +45,6 @@ from saga.contract.messages import (
     WorkflowEnded,
 )
 from saga.contract.subjects import Subjects
-from saga.contract.tenants import TenantTerms
 from saga.kernel.effects import (
     Answer,
     Demoted,
@@ -65,7 +61,6 @@ from saga.kernel.steps import Move, StepState
 
 TICK_S = 0.25
 IDLE_TICK_S = 1.0  # without a step
-IDLE_CLOSE_S = 3_600.0  # a workflow without a sign of life is closed
 
 Effects = list[Effect]
 
@@ -95,13 +90,14 @@ class AdmissionState:
         self._wall_offset_s = wall_offset_s
         self._quotas = Quotas(self.roster, self.book, self._set, weights)
         self._door = Door(self.roster, self.book, self._quotas, bounds)
-        self._max_wait_s = max_wait_s
-        self._infer_end_s = infer_end_s
+        self._gaps = Gaps(self.roster, self._set)
+        self._ending = Ending(
+            self.roster, self.book, self._set, self._quotas, max_wait_s=max_wait_s, infer_end_s=infer_end_s
+        )
         self._idle_tick_s = idle_tick_s
         self._placement_fence = 0
         self._highest_fence = 0
         self._presence = Presence(self.roster, worker_silent_s)
-        self._dormancy: list[tuple[float, RootId]] = []
         self._next_sweep_s = 0.0
         for tenant, weight in weights.items():
             self.book.fair.set_weight(tenant, weight)
@@ -127,7 +123,8 @@ class AdmissionState:
             case Loaded(rows):
                 effects = self._loaded(rows, now_s)
             case TenantChanged(tenant, terms):
-                effects = self._agreed(tenant, terms, now_s)
+                self._quotas.agree(tenant, terms)
+                effects = self._ending.what_never_can_go_on(tenant, now_s)
             case Reconnected():
                 self.book.name_all(now_s)
                 self._presence.see_all(now_s)
@@ -157,9 +154,9 @@ class AdmissionState:
             case StepCancelled():
                 move = Move.FAIL if message.failed else Move.ABORT
                 self.book.generated(message.step_id, message.output_tokens)
-                return self._over(message.step_id, move, now_s)
+                return self._ending.step(message.step_id, move, now_s)
             case LeaseReturned(reason="client_gone"):
-                return self._over(message.step_id, Move.ABORT, now_s)
+                return self._ending.step(message.step_id, Move.ABORT, now_s)
             case LeaseReturned():
                 self.book.returned(message, now_s)
                 return []
@@ -167,7 +164,8 @@ class AdmissionState:
                 self.book.back_to_admitted(message.step_id, message.attempt)
                 return []
             case Forecast():
-                return self._forecast(message, now_s)
+                self._gaps.foretold(message, now_s)
+                return []
             case Heartbeat():
                 return self._choose(self._presence.said(message.worker, now_s, serves=message.healthy), now_s)
             case WorkerHello():
@@ -179,8 +177,7 @@ class AdmissionState:
             case StepClaim():
                 return self._claim(message, now_s)
             case WorkflowEnded():
-                ended = mark(message, self.roster)
-                return self._went_on(ended, now_s) if ended is not None else []
+                return self._ending.said(message, now_s)
             case ResendSteps(service="placement"):
                 return self.book.admit_again(message.step_ids)
             case LeaderHello():
@@ -218,7 +215,7 @@ class AdmissionState:
         retry_after_s = self._quotas.retry_after_s(workflow.tenant, now_s)
         refused = Answer(self.book.refused(step.step, "quota", why, retry_after_s))
         if not new:
-            return [refused, *self._over(step.step.step_id, Move.REFUSE, now_s, silent=True)]
+            return [refused, *self._ending.step(step.step.step_id, Move.REFUSE, now_s, silent=True)]
         self.book.end(step.step.step_id, Move.REFUSE, now_s, silent=True)
         self.roster.remove(workflow)
         return [refused, *self._set.choose(workflow.pool, now_s)]
@@ -235,50 +232,10 @@ class AdmissionState:
     def _finished(self, finished: StepFinished, now_s: float) -> Effects:
         workflow = self.roster.workflows.get(finished.root)
         if workflow is not None:
-            session = workflow.sessions.get(finished.session)
-            if session is None:
-                session = workflow.sessions[finished.session] = Session(finished.session, finished.parent)
-            session.home = finished.worker_id
-            session.context_tokens = finished.prompt_tokens + finished.output_tokens
-            session.answered = not finished.tools and finished.finish_reason != "tool_calls"
-            session.dormant_at_s = now_s + self._set.held_s(UNFORETOLD)
-            heappush(self._dormancy, (session.dormant_at_s, finished.root))
+            self._gaps.begins(workflow, finished, now_s)
             workflow.final = workflow.final or finished.final
         self.book.settle(finished)
-        return self._over(finished.step_id, Move.FINISH, now_s)
-
-    def _over(self, step_id: StepId, move: Move, now_s: float, *, silent: bool = False) -> Effects:
-        workflow = self.book.end(step_id, move, now_s, silent=silent)
-        return self._went_on(workflow, now_s) if workflow is not None else []
-
-    def _went_on(self, workflow: Workflow, now_s: float) -> Effects:
-        """A step of the workflow is over, or all of it is."""
-        workflow.last_sign_s = now_s
-        if workflow.final and not workflow.steps:
-            return [*self._set.close(workflow), *self._set.choose(workflow.pool, now_s)]
-        ended = self._set.end(take_out(workflow))
-        self.roster.claim(workflow, now_s)
-        return [*ended, self.book.row(workflow), *self._set.choose(workflow.pool, now_s)]
-
-    def _forecast(self, forecast: Forecast, now_s: float) -> Effects:
-        workflow = self.roster.workflows.get(forecast.root)
-        session = workflow.sessions.get(forecast.session) if workflow else None
-        if workflow is None or session is None:
-            return []
-        pool = self.roster.pool(workflow.pool)
-        session.growth_tokens = growth(forecast, session.context_tokens, pool.context_tokens)
-        session.remaining_engine_s = forecast.remaining_engine_s
-        if forecast.samples and not workflow.foretold:
-            workflow.foretold = True
-            pool.learn_newcomer(session)
-        if workflow.foretold:
-            workflow.remaining_engine_s = sum(s.remaining_engine_s for s in workflow.sessions.values())
-            self.roster.rank(workflow)
-        if session.live_steps:
-            return []  # it is back already: this gap is history
-        session.dormant_at_s = now_s + self._set.held_s(forecast)
-        heappush(self._dormancy, (session.dormant_at_s, forecast.root))
-        return []
+        return self._ending.step(finished.step_id, Move.FINISH, now_s)
 
     def _claim(self, claim: StepClaim, now_s: float) -> Effects:
         """A step that runs already, admitted by a leader before this one."""
@@ -310,16 +267,6 @@ class AdmissionState:
                 self.roster.add(Workflow.restored(saved, submitted_s, now_s))
         return []
 
-    def _agreed(self, tenant: TenantId, terms: TenantTerms | None, now_s: float) -> Effects:
-        """What waits now and never could go on is refused; what runs goes on."""
-        self._quotas.agree(tenant, terms)
-        effects: Effects = []
-        for step in list(self.book.steps.values()):
-            if step.step.tenant == tenant and step.life.state is StepState.WAITING:
-                never = self._quotas.never(step.step)
-                effects += self._give_up(step, "quota", never, CLOSED_RETRY_S, now_s) if never else []
-        return effects
-
     def _promoted(self, fence: int, now_s: float) -> Effects:
         self.leading = True
         self.book.fence = self._highest_fence = fence
@@ -349,49 +296,17 @@ class AdmissionState:
     # --- time --------------------------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> Effects:
-        effects: Effects = []
-        pools = set(self._set.impatient())
-        while self._dormancy and self._dormancy[0][0] <= now_s:
-            workflow = self.roster.workflows.get(heappop(self._dormancy)[1])
-            if (
-                workflow is not None
-                and workflow.root in self.roster.pool(workflow.pool).needs
-                and workflow.dormant(now_s)
-            ):
-                self.roster.claim(workflow, now_s)
-                effects += self._set.let_go(workflow, "dormant")
-                pools.add(workflow.pool)
+        effects, pools = self._gaps.ended(now_s)
+        pools.update(self._set.impatient())
         effects += self._choose(sorted(pools), now_s)
         effects += self._quotas.tick(now_s)
         for worker_id in self._presence.silent(now_s):
             effects += self._choose(self._presence.gone(worker_id), now_s)
         if now_s >= self._next_sweep_s:
             self._next_sweep_s = now_s + 1.0
-            effects += self._sweep(now_s)
-        dormancy_s = self._dormancy[0][0] - now_s if self._dormancy else self._idle_tick_s
-        next_s = TICK_S if self.book.steps else max(TICK_S, min(self._idle_tick_s, dormancy_s))
-        return [*effects, WakeAt(now_s + next_s)]
-
-    def _sweep(self, now_s: float) -> Effects:
-        effects: Effects = []
-        for step_id, step in list(self.book.steps.items()):
-            if now_s - step.named_s > UNNAMED_S:
-                effects += self._over(step_id, Move.ABORT, now_s, silent=True)
-            elif step.life.state is StepState.WAITING and now_s - step.since_s > self._max_wait_s:
-                effects += self._waited_too_long(step, now_s)
-        for workflow in [
-            w for w in self.roster.workflows.values() if fell_silent(w, now_s, IDLE_CLOSE_S, self._infer_end_s)
-        ]:
-            effects += self._set.close(workflow, quietly=now_s - workflow.last_sign_s <= IDLE_CLOSE_S)
-        return effects
-
-    def _waited_too_long(self, step: Step, now_s: float) -> Effects:
-        quota = self._quotas.waits_for(step)
-        cause = f"its turn: tenant {step.step.tenant} is at its quota {quota}" if quota else "its turn"
-        detail = f"the workflow waited {self._max_wait_s:.0f} s, the limit, for {cause}"
-        return self._give_up(step, "wait_bound", detail, 30.0, now_s)
-
-    def _give_up(self, step: Step, reason: RefusalReason, detail: str, retry_after_s: float, now_s: float) -> Effects:
-        """Refuse a step that waited. Silently ended: should the word be lost, its gateway asks again and hears it."""
-        told = self.book.given_up(step, reason, detail, retry_after_s)
-        return [told, *self._over(step.step.step_id, Move.REFUSE, now_s, silent=True)]
+            effects += self._ending.sweep(now_s)
+        next_s = TICK_S
+        if not self.book.steps:
+            gap_ends_s = self._gaps.next_s()
+            next_s = self._idle_tick_s if gap_ends_s is None else min(self._idle_tick_s, gap_ends_s - now_s)
+        return [*effects, WakeAt(now_s + max(TICK_S, next_s))]
