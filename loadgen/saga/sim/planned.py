@@ -50,6 +50,7 @@ class PlannedResult(Struct, frozen=True):
     steps: int
     failures: int
     refusals: int
+    regenerated_tokens: int  # prefilled though they had been cached once
     seconds: float  # real ones that a live run would have taken
 
     @property
@@ -104,6 +105,7 @@ def simulate_plan(plan: Plan, sessions: Sequence[Session], run: PlannedRun) -> P
         steps=ledger.steps,
         failures=ledger.failures + total - len(tct_s),
         refusals=ledger.refusals,
+        regenerated_tokens=max(0, ledger.prompt_tokens - ledger.cached_tokens - ledger.needed_tokens),
         seconds=agenda.now_s,
     )
 

@@ -30,6 +30,9 @@ class Gaps:
         session = workflow.sessions.get(finished.session)
         if session is None:
             session = workflow.sessions[finished.session] = Session(finished.session, finished.parent)
+        if session.ended_s is not None:
+            self._roster.pool(workflow.pool).cycle.learn(now_s - session.ended_s)
+        session.ended_s = now_s
         session.home = finished.worker_id
         session.context_tokens = finished.prompt_tokens + finished.output_tokens
         session.answered = not finished.tools and finished.finish_reason != "tool_calls"

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from saga.admission.leeway import Cycle
 from saga.admission.needs import NO_GROWTH, Tokens, minus, plus
 from saga.admission.records import Workflow
 from saga.admission.seats import Ranked, Seats
@@ -36,6 +37,7 @@ class Claims(Protocol):
     turns: Turns  # of those outside with a step that waits
     spent_s: float  # by its engines on steps that have ended, so far; modelled
     lost_s: float  # of that, on prefilling what sessions had there and had a claim to
+    cycle: Cycle  # how often its sessions come back
     workflows: dict[RootId, Workflow]  # of all pools
     inside: list[Ranked]  # active claimants, in order
     outside: list[Ranked]  # the others, in order

@@ -22,6 +22,7 @@ class Session(msgspec.Struct, gc=False):
     context_tokens: int = 0  # prompt and output of its last step
     live_steps: int = 0
     growth_tokens: Tokens = NO_GROWTH  # forecast change of its context, by horizon
+    ended_s: float | None = None  # when its last step did, monotonic; None: none has that this leader has seen
     dormant_at_s: float = 0.0  # when its gap becomes longer than nine in ten; monotonic
     remaining_engine_s: float = 0.0  # forecast work of its steps to come
     taken: str = ""  # since its last step, its KV: by which of our doings, a cause of `overheads.py`

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from heapq import merge
 
 from saga.admission.expectations import Expectations
+from saga.admission.leeway import Cycle
 from saga.admission.needs import NO_GROWTH, Tokens, minus, plus, room_tokens
 from saga.admission.outputs import OutputLengths
 from saga.admission.policy import Claimant
@@ -29,6 +30,7 @@ class Pool:
         "active_tokens",
         "context_tokens",
         "cost",
+        "cycle",
         "inside",
         "kv_tokens",
         "largest_kv_tokens",
@@ -60,6 +62,7 @@ class Pool:
         self.context_tokens = 0  # the longest context that one of them takes
         self.cost = CostModel()
         self.outputs = OutputLengths()
+        self.cycle = Cycle()
         self.inside: list[Ranked] = []  # claimants that are active, in the order of their rank
         self.outside: list[Ranked] = []  # the others
         self.rank: dict[RootId, float] = {}  # of each claimant

@@ -7,6 +7,7 @@ active, and what a worker's members need together fits there.
 from collections.abc import Callable, Iterable, Iterator
 
 from saga.admission.joining import Bounds, Joining, Refusal
+from saga.admission.leeway import leeway_tokens
 from saga.admission.margin import FIRST_SHARE, Margin
 from saga.admission.needs import LONGEST_HELD_S, held_s, room_tokens
 from saga.admission.policy import NO_CHANGE, Claims, Revision
@@ -32,8 +33,9 @@ class WorkerBudgets:
 
     *Joins* where it fits beside the worker's members, now and a few steps ahead: where most of its KV is, or else where
     most room is left. One that has been in before and fits nowhere joins where its KV is if it fits there beside those
-    who are older. *Stays* while what its worker's members need now fits; when they have outgrown it, the youngest
-    without a step under way is paused, of the tenant that holds most there; never the oldest of all.
+    who are older. *Stays* while what its worker's members need now fits, or misses it by so little that prefilling
+    it again costs less than a pause (`leeway.py`); when they have outgrown that, the youngest without a step under way
+    is paused, of the tenant that holds most there; never the oldest of all.
 
     *One that fits nowhere* is promised the worker where least is missing: nobody younger joins that one before it, so
     it waits for the worker's present members at most, however many pass it on other workers. When those are all in a
@@ -44,13 +46,20 @@ class WorkerBudgets:
     unbinds = False
 
     def __init__(
-        self, join_share: float = FIRST_SHARE, horizons: int = 2, *, learns: bool = True, line: Line = in_turn
+        self,
+        join_share: float = FIRST_SHARE,
+        horizons: int = 2,
+        *,
+        learns: bool = True,
+        lenient: bool = True,
+        line: Line = in_turn,
     ) -> None:
         """`join_share`: of a worker's KV; `learns`: at first, to be adapted. `horizons`: the first of those in
-        `needs.py` that a newcomer must fit at. `line`: who waits, in order."""
+        `needs.py` that a newcomer must fit at. `lenient`: as `leeway.py` says. `line`: who waits, in order."""
         self._first_share = join_share
         self._horizons = horizons
         self._learns = learns
+        self._lenient = lenient
         self._line = line
         self._margins: dict[PoolId, Margin] = {}
         self._refused: dict[PoolId, dict[RootId, Refusal]] = {}
@@ -88,18 +97,14 @@ class WorkerBudgets:
         self._refused[claims.pool_id] = joining.refused
         return Revision(tuple(joins), tuple(leaves), joins) if joins or leaves else NO_CHANGE
 
-    @staticmethod
-    def _overcommitted(claims: Claims, keep_share: float) -> dict[WorkerId, list[RootId]]:
+    def _overcommitted(self, claims: Claims, keep_share: float) -> dict[WorkerId, list[RootId]]:
         """Who is paused, of the workers that changed and whose members need more than they have."""
         paused: dict[WorkerId, list[RootId]] = {}
         for worker_id in claims.seats.changed:
-            hello = claims.workers.get(worker_id)
-            seat = claims.seats.at(worker_id)
-            if hello is None:
-                continue
-            excess_tokens = seat.tokens[0] - int(keep_share * room_tokens(hello))
+            excess_tokens = self._excess_tokens(claims, worker_id, keep_share)
             if excess_tokens <= 0:
                 continue
+            seat = claims.seats.at(worker_id)
             roots = paused[worker_id] = []
             for _, root in yielding(claims, seat.members[1:]):
                 if excess_tokens <= 0:
@@ -108,6 +113,18 @@ class WorkerBudgets:
                     roots.append(root)
                     excess_tokens -= claims.needs[root][0]
         return paused
+
+    def _excess_tokens(self, claims: Claims, worker_id: WorkerId, keep_share: float) -> int:
+        """What the worker's members need now over what they may; not over: 0 or less."""
+        hello = claims.workers.get(worker_id)
+        if hello is None:
+            return 0
+        seat = claims.seats.at(worker_id)
+        excess_tokens = seat.tokens[0] - int(keep_share * room_tokens(hello))
+        if excess_tokens <= 0 or not self._lenient:
+            return excess_tokens
+        running = sum(_runs(claims, root) for _, root in seat.members)
+        return excess_tokens - leeway_tokens(claims.cycle.mean_s, running, hello.cost.prompt_s_per_token)
 
 
 def _runs(claims: Claims, root: RootId) -> bool:

@@ -198,6 +198,7 @@ _MAKERS: dict[str, Maker] = {
     "saga-by-age": _saga_without(active_set=lambda: WorkerBudgets(line=by_age)),
     "saga-no-active-set": _saga_without(active_set=Everybody),
     "saga-one-budget": _saga_without(active_set=OldestThatFit),
+    "saga-no-leeway": _saga_without(active_set=lambda: WorkerBudgets(lenient=False)),
     "saga-no-tags": _saga_without(retention=_lru),
     **{
         f"saga-keeps-{name}": _saga_without(retention=_named(name)) for name in RETENTION if name not in ("saga", "lru")
