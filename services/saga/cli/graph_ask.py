@@ -18,8 +18,9 @@ from saga.contract.messages import GraphAnswer, GraphAsk, GraphReset
 from saga.contract.subjects import Subjects
 from saga.runtime.bus import Bus, Incoming
 from saga.runtime.bus_nats import NatsBus
-from saga.runtime.config import DEFAULT_NATS_URL
+from saga.runtime.config import DEFAULT_NATS_URL, load_shared
 from saga.runtime.errors import BusUnavailable, StartError
+from saga.runtime.nats_access import access_of
 from saga.runtime.nats_server import HOST, read_port
 
 ANSWER_WITHIN_S: Final = 2.0
@@ -54,7 +55,7 @@ class GraphService:
     @contextlib.asynccontextmanager
     async def reached(cls, url: str, cell: str) -> "AsyncIterator[GraphService]":
         """Connects. Raises StartError within 3 s where no mesh is."""
-        bus = await NatsBus.connect(url, name="graph-cli", cell=cell)
+        bus = await NatsBus.connect(url, name="graph-cli", cell=cell, access=access_of(load_shared()))
         try:
             yield cls(bus, cell)
         finally:

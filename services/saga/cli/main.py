@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from saga.cli import graph, keys, tenants, up, worker
+from saga.cli import graph, keys, nats_users, tenants, up, worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_parser(commands)
     tenants.add_parser(commands)
     keys.add_parser(commands)
+    nats_users.add_parser(commands)
     commands.add_parser("bench", help="replay agent sessions and compare systems", add_help=False)
     commands.add_parser("trace", help="look at recorded sessions, convert them", add_help=False)
     commands.add_parser("replay", help="feed recordings of live services to fresh cores", add_help=False)

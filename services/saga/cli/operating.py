@@ -16,7 +16,9 @@ from saga.contract.subjects import Subjects, kv_bucket
 from saga.runtime import log
 from saga.runtime.bus import Bus, KeyValue
 from saga.runtime.bus_nats import NatsBus
+from saga.runtime.config import load_shared
 from saga.runtime.errors import BusUnavailable, StartError
+from saga.runtime.nats_access import access_of
 
 EXIT_NOT_DONE: Final = 1  # the cell answers, but has no such thing or could not do it
 EXIT_USAGE: Final = 2
@@ -57,7 +59,9 @@ def acting(command: str, act: Act) -> Callable[[argparse.Namespace], int]:
 
     async def run(flags: argparse.Namespace) -> None:
         name = os.environ.get("SAGA_CELL", "main")
-        bus = await NatsBus.connect(nats_url(os.environ, flags.state_dir), name=command, cell=name)
+        bus = await NatsBus.connect(
+            nats_url(os.environ, flags.state_dir), name=command, cell=name, access=access_of(load_shared())
+        )
         try:
             await act(flags, Cell(bus, name), Console(highlight=False, width=_width()))
         finally:

@@ -17,7 +17,9 @@ from saga.cli.probe import models
 from saga.cli.sglang import SglangSettings, on_sglang, ports_for
 from saga.runtime.app import App, run
 from saga.runtime.bus_nats import NatsBus
+from saga.runtime.config import load_shared
 from saga.runtime.errors import StartError
+from saga.runtime.nats_access import access_of
 
 DEFAULTS = MeshSettings()
 DEFAULT_PORT = 8080
@@ -95,7 +97,9 @@ def act(flags: argparse.Namespace) -> NoReturn:
         servers = servers_from(flags, os.environ)
         settings = settings_from(flags, os.environ)
         if settings.nats_url:  # say so at once, not from the log of the first child that misses it
-            await (await NatsBus.connect(settings.nats_url, name="up", cell=settings.cell)).close()
+            await (
+                await NatsBus.connect(settings.nats_url, name="up", cell=settings.cell, access=access_of(load_shared()))
+            ).close()
         await _run(app, settings, servers)
 
     run(serve, name="up")

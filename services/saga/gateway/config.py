@@ -21,6 +21,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any free one, see port_file
     port_file: Path | None = None  # gets the port as text once the gateway listens
+    tls_cert_file: Path | None = None  # its certificate and those up to its CA, PEM: HTTPS instead of HTTP
+    tls_key_file: Path | None = None  # the certificate's key, PEM, without a password
     id: str = ""  # unique in the cell; empty: random
     tenants: Path | None = None  # TOML file of API keys; without it and live keys everything is tenant `default`
     live_keys: bool = False  # API keys of `saga keys`, in JetStream KV, come and go while the gateway runs
@@ -50,6 +52,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must be positive")
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError(f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE go together: one of them is not set")
         for name in ("port", "chain_bytes", "resume_bytes", "drain_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must not be negative")

@@ -1,6 +1,7 @@
 """The gateway's HTTP: routes, reading and bounding bodies, errors in the API's shape, probes, drain."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -64,10 +65,11 @@ class HttpServer:
         assert self._runner.server is not None
         return self._runner.server()
 
-    async def listen(self) -> int:
-        """Starts to serve; returns the port. OSError if it is taken."""
+    async def listen(self, tls: ssl.SSLContext | None = None) -> int:
+        """Starts to serve, over TLS where it is given; returns the port. OSError if it is taken."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024)
+        host, port = self._settings.host, self._settings.port
+        site = web.TCPSite(self._runner, host, port, backlog=1024, ssl_context=tls)
         await site.start()
         return int(self._runner.addresses[0][1])
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import ssl
 from pathlib import Path
 
 from saga.contract.ids import GatewayId
@@ -52,13 +53,28 @@ async def serve(app: App) -> None:
 
 
 async def _listen(server: HttpServer, settings: GatewaySettings) -> int:
+    tls = _tls(settings)
     try:
-        port = await server.listen()
+        port = await server.listen(tls)
     except OSError as error:
         raise StartError(f"{PREFIX}HOST/PORT={settings.host}:{settings.port}: {error.strerror or error}") from error
     if settings.port_file is not None:
         await asyncio.to_thread(_write_port, settings.port_file, port)
     return port
+
+
+def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
+    """Of HTTPS. Raises StartError naming the files."""
+    if settings.tls_cert_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    except (OSError, ssl.SSLError) as error:
+        files = f"{settings.tls_cert_file}, {settings.tls_key_file}"
+        raise StartError(f"{PREFIX}TLS_CERT_FILE, {PREFIX}TLS_KEY_FILE: {files}: {error}") from error
+    return context
 
 
 def _write_port(path: Path, port: int) -> None:

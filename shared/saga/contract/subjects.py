@@ -4,9 +4,13 @@ All lie under `saga.<cell>.`. What many follow is broadcast (a leader and its st
 one gateway or one worker carries its id, so that a thousand workers do not each hear every step.
 """
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from saga.contract.ids import GatewayId, WorkerId
+
+CELL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")  # it is one token of a subject, and part of a bucket's name
 
 
 @dataclass(frozen=True, slots=True)

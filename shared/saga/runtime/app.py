@@ -21,6 +21,7 @@ from saga.runtime import config, log, metrics
 from saga.runtime.bus import Bus
 from saga.runtime.bus_nats import NatsBus
 from saga.runtime.errors import StartError
+from saga.runtime.nats_access import access_of
 
 SUPERVISED = "SAGA_SUPERVISED"
 ORPHAN_GRACE_S = 10.0  # a child whose supervisor has vanished ends itself after this
@@ -53,7 +54,13 @@ class App:
     async def connect(self) -> Bus:
         """Connects to the cell's NATS and attaches the bus. Raises StartError within 3 s."""
         shared = self.shared
-        bus = await NatsBus.connect(shared.nats_url, name=self.name, cell=shared.cell, replicas=shared.nats_replicas)
+        bus = await NatsBus.connect(
+            shared.nats_url,
+            name=self.name,
+            cell=shared.cell,
+            replicas=shared.nats_replicas,
+            access=access_of(shared),
+        )
         self.attach(bus)
         return bus
 

@@ -37,6 +37,7 @@ from saga.runtime.bus import (
 from saga.runtime.errors import BusTimeout, BusUnavailable, NoResponders, StartError
 from saga.runtime.kv_nats import UNAVAILABLE, NatsKeyValue
 from saga.runtime.log import get_logger
+from saga.runtime.nats_access import ANYBODY, NatsAccess, why_not
 
 CONNECT_WITHIN_S = 2.0
 START_WITHIN_S = 2.9  # connection and JetStream together; the promise is 3 s
@@ -50,6 +51,7 @@ _NAME_IN_USE = 10058  # a stream of that name has another configuration
 
 RECONNECTS = metrics.counter("saga_bus_reconnects_total", "Times this process found its NATS again")
 SLOW = metrics.counter("saga_bus_slow_consumer_total", "Messages dropped because a handler was too slow")
+REFUSED = metrics.counter("saga_bus_refused_total", "Subjects that NATS did not let this process publish or hear")
 log = get_logger()
 T = TypeVar("T")
 
@@ -57,9 +59,10 @@ T = TypeVar("T")
 class NatsBus:
     """As saga.runtime.bus.Bus. Made by `connect`."""
 
-    def __init__(self, url: str, cell: str, replicas: int = 1) -> None:
+    def __init__(self, url: str, cell: str, replicas: int = 1, access: NatsAccess = ANYBODY) -> None:
         self.url = url
         self.cell = cell
+        self._access = access
         self._replicas = replicas
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._client = Client()
@@ -70,14 +73,17 @@ class NatsBus:
         self._reconnected: list[Reconnected] = []
         self._restoring: asyncio.Task[None] | None = None
         self._closing = False
+        self._last_error: Exception | None = None
 
     @classmethod
-    async def connect(cls, url: str, *, name: str = "saga", cell: str = "main", replicas: int = 1) -> Self:
+    async def connect(
+        cls, url: str, *, name: str = "saga", cell: str = "main", replicas: int = 1, access: NatsAccess = ANYBODY
+    ) -> Self:
         """Connects and makes sure the step stream exists. Raises StartError within 3 s if that fails.
 
         `url`: of all nodes, comma-separated, where NATS is a cluster; `replicas`: of what it keeps for us.
         """
-        bus = cls(url, cell, replicas)
+        bus = cls(url, cell, replicas, access)
         deadline_s = asyncio.get_running_loop().time() + START_WITHIN_S
         try:
             await bus._dial(name)
@@ -234,12 +240,10 @@ class NatsBus:
                     max_outstanding_pings=2,  # a server that went silent is noticed within 6 s
                     drain_timeout=2,
                     flush_timeout=1.0,
+                    **self._access.options(),
                 )
         except (TimeoutError, nats.errors.Error, OSError, ValueError) as error:
-            raise StartError(
-                f"NATS is not reachable at {self.url}: start it there, set SAGA_NATS_URL to where it runs, "
-                "or unset SAGA_NATS_URL and let `saga up` start one"
-            ) from error
+            raise StartError(why_not(self.url, self._access.user, self._last_error or error)) from error
         self._client.options["max_reconnect_attempts"] = -1
         self._here.set()
 
@@ -281,9 +285,13 @@ class NatsBus:
             raise BusTimeout(str(error) or type(error).__name__) from error
 
     async def _on_error(self, error: Exception) -> None:
+        self._last_error = error
         if isinstance(error, nats.errors.SlowConsumerError):
             SLOW.inc()
             log.warning("bus.slow_consumer", subject=error.subject)
+        elif "permissions violation" in str(error).lower():
+            REFUSED.inc()
+            log.warning("bus.refused", user=self._access.user, error=str(error))
         else:
             log.debug("bus.error", error=repr(error))
 

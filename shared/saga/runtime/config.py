@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
+from saga.contract.subjects import CELL_NAME
 from saga.runtime.errors import StartError
 
 DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
@@ -26,6 +27,13 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     """What every service is told."""
 
     nats_url: str = DEFAULT_NATS_URL  # the cell's NATS, with JetStream; of several nodes: all, comma-separated
+    nats_user: str = ""  # the service's name where NATS has users, see saga.contract.permissions
+    nats_password_file: Path | None = None  # its password; the file's first and only line
+    nats_ca_file: Path | None = (
+        None  # whom to believe that a server is ours; PEM. None: the system's, if it asks for TLS
+    )
+    nats_cert_file: Path | None = None  # what to show a server that asks, with its key; PEM
+    nats_key_file: Path | None = None
     nats_replicas: typing.Annotated[int, msgspec.Meta(ge=1, le=5)] = 1  # of what JetStream keeps
     cell: str = "main"  # part of every subject
     log: typing.Literal["", "json", "pretty"] = ""  # empty: pretty on a terminal, else JSON
@@ -33,6 +41,11 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     metrics_port: int = -1  # Prometheus text; 0: any free port; negative: none
     metrics_host: str = "127.0.0.1"  # where that listens
     record: Path | None = None  # folder for what the core is told and answers; none: nothing is recorded
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting."""
+        if not CELL_NAME.fullmatch(self.cell):
+            raise ValueError(f"SAGA_CELL={self.cell!r}: expected {CELL_NAME.pattern}")
 
 
 def load(settings: type[SettingsT], prefix: str, environ: Mapping[str, str] | None = None) -> SettingsT:

@@ -9,6 +9,7 @@ import contextlib
 import importlib.metadata
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -55,10 +56,10 @@ def find_binary() -> Path:
     raise StartError(f"{_DISTRIBUTION} holds no nats-server; set SAGA_NATS_URL to one that runs")
 
 
-def command(store_dir: Path, port: int = 0) -> list[str]:
+def command(store_dir: Path, port: int = 0, config: Path | None = None) -> list[str]:
     """The command line: JetStream in `store_dir`, this port (0: any free one, written to `read_port`'s file)."""
     server = [str(find_binary()), "-a", HOST, "-p", str(port or -1), "--ports_file_dir", str(store_dir)]
-    server += ["-js", "-sd", str(store_dir)]
+    server += ["-js", "-sd", str(store_dir), *(["-c", str(config)] if config else [])]
     return [sys.executable, "-I", "-S", "-c", _EXEC_TIED, str(os.getpid()), *server]
 
 
@@ -74,11 +75,22 @@ def read_port(store_dir: Path, pid: int) -> int | None:
 class NatsServer:
     """One server as a child of this process."""
 
-    def __init__(self, store_dir: Path, *, log_file: Path | None = None, port: int = 0) -> None:
-        """Keeps its data in `store_dir`, its output in `log_file` (default: beside the data)."""
+    def __init__(
+        self,
+        store_dir: Path,
+        *,
+        log_file: Path | None = None,
+        port: int = 0,
+        config: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keeps its data in `store_dir`, its output in `log_file` (default: beside the data). `config`: a file with
+        more settings, such as users; `environ`: beside this process's own, for the file's variables."""
         self.store_dir = store_dir
         self.log_file = log_file or store_dir / "nats.log"
         self.port = port
+        self._config = config
+        self._environ = dict(environ or {})
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -118,7 +130,8 @@ class NatsServer:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *command(self.store_dir, self.port),
+                *command(self.store_dir, self.port, self._config),
+                env=os.environ | self._environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
