@@ -117,6 +117,7 @@ class World:
             subjects,
             system.active_set(),
             system.order(),
+            system.rank(),
             weights={TenantId(tenant): weight for tenant, weight in weights.items()},
             worker_silent_s=upkeep.worker_silent_s,
             idle_tick_s=upkeep.idle_tick_s,

@@ -44,11 +44,12 @@ def test_unstable_runs_are_marked_and_saga_gets_no_ratio_beside_them(report):
 
 
 def test_classes_of_tasks_have_a_table_where_there_are_some(report):
-    classes = (ClassFigures("heavy", 5, 100.0, 200.0, 0.5), ClassFigures("light", 5, 10.0, 20.0, 1.0))
+    classes = (ClassFigures("heavy", 5, 100.0, 200.0, 0.5, 0.75, 0.2), ClassFigures("light", 5, 10.0, 20.0, 1.0))
     runs = [replace(run, by_class=classes) for run in report.runs]
     text = markdown(Report(tuple(runs), ratios(runs)))
-    assert "| system | heavy: SLO %, P95 s | light: SLO %, P95 s |" in text
-    assert "| saga | 50, 200 | 100, 20 |" in text
+    assert "| system | heavy: SLO %, class SLO %, P95 s | light: SLO %, class SLO %, P95 s |" in text
+    assert "| saga | 50.0, 75.0, 200 | 100.0, -, 20 |" in text
+    assert "| out of anyone's reach | -, 20.0, - | -, -, - |" in text
     assert "heavy" not in markdown(report)
 
 
