@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from saga.contract.subjects import Subjects
 from saga.placement.config import PREFIX, PlacementSettings
+from saga.placement.lease_accounts import ENDS
 from saga.placement.making import Making, make_core
 from saga.placement.policy import POLICIES
 from saga.placement.state import PlacementState
@@ -79,6 +80,13 @@ def _watch_levels(state: PlacementState) -> None:
     metrics.gauge("saga_placement_leading", "1 while this process leads").set_function(lambda: state.leading)
     metrics.gauge("saga_placement_waiting_steps", "Admitted steps without a slot").set_function(lambda: board.waiting)
     metrics.gauge("saga_placement_leases", "Leases out").set_function(lambda: len(board.leases))
+    accounts = board.lease_accounts
+    metrics.gauge("saga_leases_granted", "Leases booked by this process").set_function(lambda: accounts.granted)
+    metrics.gauge("saga_leases_live", "Of those, leases out").set_function(lambda: len(board.leases))
+    for end in ENDS:
+        metrics.gauge(f"saga_leases_{end}", f"Of those, leases that ended: {end}").set_function(
+            lambda end=end: accounts.ended[end]
+        )
     metrics.gauge("saga_placement_sessions", "Sessions remembered").set_function(lambda: len(board.sessions))
     metrics.gauge("saga_placement_resident_pages", "Pages in the residency index").set_function(
         lambda: board.index.pages
