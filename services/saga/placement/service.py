@@ -1,6 +1,7 @@
 """The life of a placement process: follow, lead when it is our turn, hand over when told to stop."""
 
 import os
+from functools import partial
 from typing import NoReturn
 
 from saga.contract.subjects import Subjects
@@ -84,9 +85,8 @@ def _watch_levels(state: PlacementState) -> None:
     metrics.gauge("saga_leases_granted", "Leases booked by this process").set_function(lambda: accounts.granted)
     metrics.gauge("saga_leases_live", "Of those, leases out").set_function(lambda: len(board.leases))
     for end in ENDS:
-        metrics.gauge(f"saga_leases_{end}", f"Of those, leases that ended: {end}").set_function(
-            lambda end=end: accounts.ended[end]
-        )
+        gauge = metrics.gauge(f"saga_leases_{end}", f"Of those, leases that ended: {end}")
+        gauge.set_function(partial(accounts.ended.__getitem__, end))
     metrics.gauge("saga_placement_sessions", "Sessions remembered").set_function(lambda: len(board.sessions))
     metrics.gauge("saga_placement_resident_pages", "Pages in the residency index").set_function(
         lambda: board.index.pages
