@@ -97,7 +97,8 @@ def show(
     """What there is to say."""
     done = outcome.completed / outcome.workflows
     console.print(
-        f"{outcome.workflows} workflows of {flags.steps} steps from {flags.first_tokens} tokens on, on {flags.workers} engines {flags.profile} at speed "
+        f"{outcome.workflows} workflows of {flags.steps} steps, from {flags.first_tokens} tokens on; {flags.workers} "
+        f"engines {flags.profile} at speed "
         f"{flags.speed:g}, everything on {os.cpu_count()} cores: {done:.2%} completed (target 100 %), {outcome.steps} "
         f"steps in {outcome.elapsed_s:.0f} s, {outcome.most_open} workflows open at once"
     )
