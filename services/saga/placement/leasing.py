@@ -25,12 +25,13 @@ class Leasing:
         self._dispatch = dispatch
         self._presence = presence
 
-    def running(self, step_id: StepId, lease_id: LeaseId, now_s: float) -> Effects:
+    def running(self, step_id: StepId, lease_id: LeaseId, now_s: float, output_tokens: int = 0) -> Effects:
         """The gateway runs the step under this lease, whatever was believed of it."""
         lease = self._board.leases.get(lease_id)
         step = self._board.steps.get(step_id)
         if lease is not None:
             lease.taken = True
+            lease.output_tokens = max(lease.output_tokens, output_tokens)
             lease.expires_s = now_s + LEASE_TTL_S
         if step is None or lease is None:
             return []

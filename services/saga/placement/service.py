@@ -32,6 +32,7 @@ def making_of(settings: PlacementSettings, holder_id: str, now_s: float) -> Maki
         policy=settings.policy,
         lookahead_steps=settings.lookahead_steps,
         supersede=settings.supersede == "on",
+        preempt=settings.preempt == "on",
         born_s=now_s,
     )
 
@@ -93,6 +94,16 @@ def _watch_levels(state: PlacementState) -> None:
     )
     metrics.gauge("saga_placement_superseded_pages", "Pages that fresh session tags have let go").set_function(
         lambda: state.superseded_pages
+    )
+    preempting = state.preempting
+    metrics.gauge("saga_placement_preemptions", "Steps that took the slot of one that ran").set_function(
+        lambda: preempting.made
+    )
+    metrics.levels(
+        "saga_placement_preemption_engine_seconds",
+        "Expected of those: waits spared (gain), and by how much later the interrupted end (loss)",
+        "stake",
+        lambda: {"gain": preempting.gain_s, "loss": preempting.loss_s},
     )
     metrics.gauge("saga_placement_stale_workers", "Workers whose residency awaits a snapshot").set_function(
         lambda: len(board.index.stale_workers())

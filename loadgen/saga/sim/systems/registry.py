@@ -81,6 +81,7 @@ class System(Struct):
     forecasts: Callable[[], ForecastPolicy | None] = SagaForecast  # None: there is no graph service
     prefetch: Callable[[], PrefetchPolicy | None] = _nothing  # with a host tier
     supersede: bool = False  # fresh session tags once old ones pin dead KV
+    preempts: bool = False  # steps that run, by the engines' priorities
     terms: dict[str, TenantTerms] = {}  # weights and quotas of tenants, from the start
     shared_kv: bool = False  # every worker reaches the KV of all: only the bound can
 
@@ -211,6 +212,7 @@ _MAKERS: dict[str, Maker] = {
     "saga-slack": _saga_without(rank=LeastSlack),
     "saga-srpt-aging": _saga_without(rank=LeastWorkLeft),
     "saga-fills": _saga_fills,
+    "saga-preempts": _saga_without(preempts=True, engine=EngineSettings(priority_scheduling=True)),
     "saga-no-active-set": _saga_without(active_set=Everybody),
     "saga-one-budget": _saga_without(active_set=OldestThatFit),
     "saga-no-leeway": _saga_without(active_set=lambda: WorkerBudgets(lenient=False)),
