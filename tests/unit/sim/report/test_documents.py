@@ -65,3 +65,28 @@ def test_figures_are_whole_svg_files_with_their_colours_written_out(report, tmp_
         assert "mean TCT" in "".join(root.itertext())
     again = write_figures(tmp_path, report)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
+
+
+def test_tasks_a_minute_are_drawn_against_completion_time_where_the_share_of_kv_was_set(report, tmp_path):
+    one = next(run for run in report.runs if run.system == "saga" and run.pressure == 2.0 and run.host_tier == "off")
+    measured = {"saga-fills:0.5": (2_000.0, 3.1), "saga-fills:0.9": (1_400.0, 5.1), "saga": (1_390.0, 5.2)}
+    runs = [
+        replace(one, system=system, tct_s=replace(one.tct_s, mean=mean_s), tasks_per_min=per_min)
+        for system, (mean_s, per_min) in measured.items()
+    ]
+    (path,) = write_figures(tmp_path, Report(tuple(runs), ratios(runs)))
+    assert path.name == "throughput-swe-bench-on-small-pressure-2-tier-off.svg"
+    text = "".join(ET.fromstring(path.read_text()).itertext())
+    assert "50% of KV" in text
+    assert "saga: learnt" in text
+    assert "tasks a minute" in text
+
+
+def test_service_of_each_tenant_is_drawn_for_every_run_with_details(details, tmp_path):
+    several = [detail for detail in details if len(detail.tenants) > 1]
+    written = write_figures(tmp_path, Report((), ()), details)
+    assert len(written) == len({(d.workload, d.system) for d in several}) > 0
+    for path in written:
+        assert path.name.startswith("service-")
+        assert ":" not in path.name
+        assert several[0].tenants[0] in "".join(ET.fromstring(path.read_text()).itertext())
