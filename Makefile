@@ -12,7 +12,7 @@ BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check fuzz up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-retention bench-cache bench-report format clean
+.PHONY: help demo test check fuzz up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -69,7 +69,25 @@ bench-retention: $(STAMP) ## saga with session tags against plain LRU, ten seeds
 	$(BIN)/saga bench suite retention --jobs $(JOBS) --keep .saga/runs --json bench-retention.json
 
 bench-fairness: $(STAMP) ## A flood by one tenant: published fair share, by age, and saga (minutes)
-	$(BIN)/saga bench suite fairness --jobs $(JOBS) --keep .saga/runs --json bench-fairness.json
+	$(BIN)/saga bench suite fairness --jobs $(JOBS) --keep .saga/runs --json bench-fairness.json --details bench-fairness-details.json
+
+bench-flood: $(STAMP) ## What a flood by one tenant costs the others, against a backlog at its share
+	$(BIN)/saga bench suite flood --jobs $(JOBS) --keep .saga/runs --json bench-flood.json --details bench-flood-details.json
+
+bench-order: $(STAMP) ## The order of workflows inside a tenant: age, least attained service, slack, work left
+	$(BIN)/saga bench suite order --jobs $(JOBS) --keep .saga/runs --json bench-order.json
+
+bench-slo: $(STAMP) ## Objectives of tenants of three sizes at 80 % of the measured peak, ten seeds
+	$(BIN)/saga bench suite slo --jobs $(JOBS) --keep .saga/runs --json bench-slo.json
+
+bench-sweep: $(STAMP) ## With and without the active set, pressures 0.25 to 8, ten seeds (hours)
+	$(BIN)/saga bench suite sweep --jobs $(JOBS) --keep .saga/runs --json bench-sweep.json
+
+bench-caps: $(STAMP) ## saga against swept static caps, and its first tokens against fcfs engines
+	$(BIN)/saga bench suite caps --jobs $(JOBS) --keep .saga/runs --json bench-caps.json
+
+bench-throughput: $(STAMP) ## Tasks a minute against completion time, by the share of KV that is filled
+	$(BIN)/saga bench suite throughput --jobs $(JOBS) --keep .saga/runs --json bench-throughput.json
 
 bench-cache: $(STAMP) ## Eviction alone, against Belady and the best causal policy (minutes)
 	@set -e; for workload in coding-sessions swe-bench webarena; do \

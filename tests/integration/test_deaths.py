@@ -7,6 +7,7 @@ import pytest_asyncio
 from mesh_replay import leader_of, leases_of_agents, metric_of, replay
 
 from saga.cli.mesh import Mesh, MeshSettings
+from saga.placement.lease_accounts import ENDS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(150)]
 SESSIONS = 8
@@ -57,5 +58,8 @@ async def nothing_is_left(mesh: Mesh) -> None:
             placement = await metric_of(mesh, await leader_of(mesh, "placement"), "saga_placement_leases")
             admission = await metric_of(mesh, await leader_of(mesh, "admission"), "saga_admission_steps")
             if not any(agents.values()) and placement == admission == 0:
-                return
+                break
             await asyncio.sleep(0.5)
+    leader = await leader_of(mesh, "placement")
+    granted, *ended = [await metric_of(mesh, leader, f"saga_leases_{name}") for name in ("granted", *ENDS)]
+    assert granted == sum(ended) > 0, "every lease has ended, and each is accounted for"

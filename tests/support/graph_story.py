@@ -21,6 +21,7 @@ def finished(step, root="r", *, tenant="t", agent_class="coder", session="", par
         "output_tokens": 5,
         "gap_s": 1.0,
         "engine_s": 0.5,
+        "modelled_s": 0.25,
         "at": 1.0,
     }
     return StepFinished(

@@ -6,7 +6,6 @@ same text, to the character.
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -15,6 +14,7 @@ import msgspec
 from saga.cli.mesh import Mesh
 from saga.contract.messages import Heartbeat
 from saga.contract.subjects import Subjects, kv_bucket
+from saga.load.mesh_metrics import metrics_of
 from saga.runtime.bus_nats import NatsBus
 from saga.runtime.leader import Lease
 
@@ -110,8 +110,4 @@ async def leases_of_agents(mesh: Mesh, within_s: float = 5.0) -> dict[str, int]:
 
 async def metric_of(mesh: Mesh, process: str, name: str) -> float:
     """A metric of a process that was told to serve its metrics on any port."""
-    log = (mesh.log_dir / f"{process}.log").read_text()
-    port = re.findall(r'"port": ?(\d+)[^\n]*"metrics.serving"', log)[-1]
-    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/metrics") as response:
-        text = await response.text()
-    return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])
+    return (await metrics_of(mesh, process))[name]

@@ -72,13 +72,21 @@ class Story:
         leading: bool = True,
         lookahead: int = 0,
         supersede: bool = True,
+        preemption=None,
         **facts,
     ) -> None:
         """`facts`: of each worker."""
         self.now_s = 10.0
         policy = policy or CheapestStart()
         self.core = PlacementState(
-            "p0", Subjects(), policy, stealing, lookahead=lookahead, supersede=supersede, now_s=10.0
+            "p0",
+            Subjects(),
+            policy,
+            stealing,
+            preemption=preemption,
+            lookahead=lookahead,
+            supersede=supersede,
+            now_s=10.0,
         )
         if leading:
             self.tell(Promoted(7))

@@ -3,7 +3,8 @@
 Conversations are drawn in the order of their numbers, so that each system works on the same ones. Called by `runner`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from random import Random
 
 from saga.sim.agenda import Agenda
@@ -41,28 +42,37 @@ class ClosedLoop:
             self._begin(len(self.started_s) - 1)
 
 
+def poisson(random: Random, per_s: float, total: int) -> list[float]:
+    """Moments of a Poisson process."""
+    return list(accumulate(random.expovariate(per_s) for _ in range(total)))
+
+
 class OpenLoop:
-    """Conversations that start at the moments of a Poisson process, whatever became of the others."""
+    """Conversations that start at given moments, whatever became of the others."""
 
     def __init__(
-        self, agenda: Agenda, begin: Callable[[int], None], *, per_s: float, total: int, random: Random
+        self,
+        agenda: Agenda,
+        begin: Callable[[int], None],
+        starts: Sequence[float],
+        awaited: frozenset[int] | None = None,
     ) -> None:
+        """`starts`: in the order of the conversations' numbers. `awaited`: the run ends with these; None: with all."""
         self._agenda = agenda
         self._begin = begin
-        self._total = total
+        self._awaited = awaited
+        self._left = len(starts) if awaited is None else len(awaited)
         self._over = 0
         self.started_s: list[float] = []
         self.in_system: list[int] = []  # at each start
-        at_s = 0.0
-        for _ in range(total):
-            at_s += random.expovariate(per_s)
+        for at_s in starts:
             agenda.at(at_s, self._next, None)
 
     def ended(self, number: int) -> None:
         """A conversation is over."""
-        del number
         self._over += 1
-        if self._over == self._total:
+        self._left -= self._awaited is None or number in self._awaited
+        if self._left == 0:
             self._agenda.stop()
 
     def _next(self, _: None) -> None:

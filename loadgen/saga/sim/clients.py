@@ -277,6 +277,7 @@ class Clients:
             control_s=live.sent_s - live.since_s,
             first_token_s=max(0.0, live.first_s - live.sent_s),  # 0: said by an engine that died since
             engine_s=now_s - live.sent_s,
+            modelled_s=self._cost.step_s(step.prompt_tokens, cached_tokens, step.output_tokens),
         )
         self._world.gateway.tell(done)
         page_tokens = self._profile.page_tokens

@@ -8,9 +8,11 @@ from random import Random
 
 from saga.sim.agenda import Agenda
 from saga.sim.alone import alone, users_for
-from saga.sim.arrivals import ClosedLoop, OpenLoop
+from saga.sim.arrivals import ClosedLoop, OpenLoop, poisson
 from saga.sim.clients import Clients
 from saga.sim.clusters import UNLIMITED_KV_TOKENS, load_cluster, with_host_tier
+from saga.sim.conversation import Workload
+from saga.sim.flood import Flood
 from saga.sim.ledger import Ledger, TaskRecord
 from saga.sim.observer import Observer
 from saga.sim.spec import Detail, RunRecord, RunSpec
@@ -50,6 +52,8 @@ class Simulation:
         self.made = made
         self.users = users_for(spec.pressure, pool_kv_tokens, mean.kv_tokens) if spec.pressure is not None else 0
         self.total = spec.tasks or max(spec.least_tasks, round(spec.rounds * self.users))
+        starts = self._starts(workload, spec.per_min / 60) if spec.per_min is not None else []
+        self.total = len(starts) or self.total
         warm = min(self.users or self.total // 10, self.total - 1)
         drain = min(self.users or self.total // 10, (self.total - warm) // 2)
         self.ledger = Ledger(range(warm, self.total - drain), workload.weights)
@@ -76,8 +80,8 @@ class Simulation:
         )
         self.arrivals: ClosedLoop | OpenLoop
         if spec.per_min is not None:
-            random = Random(f"{spec.seed}/arrivals")
-            self.arrivals = OpenLoop(self.agenda, self._begin, per_s=spec.per_min / 60, total=self.total, random=random)
+            awaited = workload.awaited() if isinstance(workload, Flood) else None
+            self.arrivals = OpenLoop(self.agenda, self._begin, starts, awaited)
         else:
             self.arrivals = ClosedLoop(
                 self.agenda, self._begin, users=self.users, total=self.total, spread_s=mean.seconds
@@ -87,6 +91,12 @@ class Simulation:
         self.observer: Observer | None = None
         if spec.detail:
             self.observer = Observer(self.agenda, self.world, self.clients, profile, workload, self.ledger.measured)
+
+    def _starts(self, workload: Workload, per_s: float) -> list[float]:
+        """When conversations begin in the open loop: as the workload says, else at random."""
+        if isinstance(workload, Flood):
+            return workload.starts(per_s, self.total)
+        return poisson(Random(f"{self.spec.seed}/arrivals"), per_s, self.total)
 
     def _begin(self, number: int) -> None:
         """Conversation `number` begins; with some of them a machine fails."""

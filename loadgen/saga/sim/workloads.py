@@ -2,7 +2,7 @@
 
 S1 `swe-bench`, S2 `webarena`, S3 `tenants`, S4 `coding-sessions`, S5 `coding-fitted`, S6 `mixed` (with the agents of
 S5) and `mixed-recorded` (with those of S4), S7 `adversarial` and its parts. `mixed:0.5` says which share of the
-conversations is chat. Called by `runner` and `cli`.
+conversations is chat, `flood:10` how many times its share one tenant offers. Called by `runner` and `cli`.
 """
 
 from collections.abc import Iterable
@@ -17,6 +17,7 @@ from saga.sim.adversarial import PARTS, Adversarial, parse
 from saga.sim.chat import Chat
 from saga.sim.conversation import Conversation, Workload
 from saga.sim.fitted import Fitted
+from saga.sim.flood import FLOOD, Flood, parse_times
 from saga.sim.mixed import Mixed, Part
 from saga.sim.recorded import Recorded
 from saga.sim.synthetic import CLASSES, Synthetic
@@ -30,6 +31,8 @@ WORKLOADS = (
     MIXED_RECORDED,
     ADVERSARIAL,
     *(f"{ADVERSARIAL}:{part}" for part in PARTS),
+    f"{FLOOD}:1",
+    f"{FLOOD}:10",
 )
 CHAT_SHARE = 0.8  # of the conversations of `mixed`
 SAMPLE = 500  # conversations behind the mean of one run alone
@@ -57,10 +60,11 @@ def check_workload(name: str) -> None:
     if name in WORKLOADS:
         return
     kind, _, value = name.partition(":")
-    if kind not in (ADVERSARIAL, MIXED, MIXED_RECORDED):
+    parsers = {ADVERSARIAL: parse, FLOOD: parse_times, MIXED: _share, MIXED_RECORDED: _share}
+    if kind not in parsers:
         raise WorkloadError(f"unknown workload {name!r}; known: {', '.join(WORKLOADS)}")
     try:
-        parse(value) if kind == ADVERSARIAL else _share(value)
+        parsers[kind](value)
     except ValueError as error:
         raise WorkloadError(str(error)) from None
 
@@ -82,6 +86,8 @@ def make_workload(
     if kind == ADVERSARIAL:
         parts = tuple(Part(Adversarial(part, seed, context_tokens, page_tokens), 1.0) for part in _parts(value))
         return Made(parts[0].workload if value else Mixed(name, seed, parts))
+    if kind == FLOOD:
+        return Made(Flood(parse_times(value), seed, context_tokens, page_tokens))
     agents = Made(Fitted(seed, context_tokens, page_tokens))
     if needs_sessions(name):
         agents = _recorded(seed, profile, sessions, name, skip_bad=skip_bad)

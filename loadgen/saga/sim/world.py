@@ -21,6 +21,7 @@ from saga.gateway.events import EndPrefetch, Prefetch, Reject, Run, SendChain
 from saga.gateway.state import GatewayState
 from saga.graph.state import GraphState
 from saga.kernel.effects import Answer, Append, Forget, Log, Persist, Promoted, Publish, Received, Request, Tick, WakeAt
+from saga.placement.preemption import WhenItPays
 from saga.placement.state import PlacementState
 from saga.sim.agenda import Agenda
 from saga.sim.engines import EngineHost
@@ -117,6 +118,7 @@ class World:
             subjects,
             system.active_set(),
             system.order(),
+            system.rank(),
             weights={TenantId(tenant): weight for tenant, weight in weights.items()},
             worker_silent_s=upkeep.worker_silent_s,
             idle_tick_s=upkeep.idle_tick_s,
@@ -127,6 +129,7 @@ class World:
             subjects,
             system.placement(),
             system.stealing(seed),
+            preemption=WhenItPays() if system.preempts else None,
             lookahead=1,
             supersede=system.supersede,
             worker_silent_s=upkeep.worker_silent_s,

@@ -7,6 +7,7 @@ import msgspec
 from saga.runtime.config import DEFAULT_NATS_URL
 
 PREFIX: Final = "SAGA_ADMISSION_"
+MOST_KV_SHARE: Final = 2.0  # more than one: answers are shorter than their limit, prefixes are shared
 
 
 class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,7 +17,9 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     cell: str = "main"
     id: str = ""  # unique in the cell; empty: random
     policy: str = "saga"  # of the active set, see saga.admission.policies
+    kv_share: float = 0.0  # of each worker's KV that the policy `saga` fills; 0: it learns how much
     order: str = "fair"  # of steps, see saga.admission.order
+    rank: str = "age"  # of the workflows of one tenant, see saga.admission.ranks
     max_waiting_steps: int = 10_000  # more are refused with 429
     max_workflows: int = 100_000  # remembered, of all tenants; more are refused with 429
     max_workflows_per_tenant: int = 25_000  # the same, of one
@@ -31,6 +34,8 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{PREFIX}{name.upper()} must be positive")
         if not 0 <= self.infer_end_s < float("inf"):
             raise ValueError(f"{PREFIX}INFER_END_S must be a number of seconds, or 0")
+        if not 0 <= self.kv_share <= MOST_KV_SHARE:
+            raise ValueError(f"{PREFIX}KV_SHARE must be a share up to {MOST_KV_SHARE:g}, or 0 to let it be learnt")
         self.tenant_weights()
 
     def tenant_weights(self) -> dict[str, float]:

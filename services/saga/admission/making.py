@@ -7,7 +7,8 @@ import msgspec
 from saga.admission.door import Bounds
 from saga.admission.events import AdmissionEvent
 from saga.admission.order import ORDERS
-from saga.admission.policies import POLICIES
+from saga.admission.policies import policy_named
+from saga.admission.ranks import RANKS
 from saga.admission.state import AdmissionState
 from saga.contract.ids import TenantId
 from saga.contract.subjects import Subjects
@@ -21,6 +22,7 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
     cell: str
     policy: str  # one of POLICIES
     order: str = "fair"  # one of ORDERS
+    rank: str = "age"  # one of RANKS
     wall_offset_s: float
     max_waiting_steps: int
     max_wait_s: float
@@ -28,6 +30,7 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
     max_workflows: int = Bounds().max_workflows
     max_workflows_per_tenant: int = Bounds().max_workflows_per_tenant
     infer_end_s: float = 0.0
+    kv_share: float = 0.0  # of a worker's, for the active set; 0: learnt
 
 
 def make_core(making: Making) -> AdmissionState:
@@ -39,8 +42,9 @@ def make_core(making: Making) -> AdmissionState:
     )
     return AdmissionState(
         Subjects(making.cell),
-        POLICIES[making.policy](),
+        policy_named(making.policy, making.kv_share),
         ORDERS[making.order](),
+        RANKS[making.rank](),
         wall_offset_s=making.wall_offset_s,
         bounds=bounds,
         weights={TenantId(tenant): weight for tenant, weight in making.weights.items()},

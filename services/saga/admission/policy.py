@@ -1,7 +1,8 @@
-"""Which workflows are active. A policy ranks them, sees who is in and who waits, and says who joins and who leaves.
+"""Which workflows are active. A policy sees who is in and who waits, in the order of their rank (`ranks.py`), and says
+who joins and who leaves.
 
 Asked at each step boundary, so it must be quick while nothing changes: what a pool can say at once is in `Claims`.
-To add one: a class with `rank` and `revise`, a line in `policies.py`, a test that reads like a sentence.
+To add one: a class with `revise`, a line in `policies.py`, a test that reads like a sentence.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +29,7 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Claims(Protocol):
-    """The claimants of a pool, in the order of the policy's rank. What it says costs nothing but `ranked`."""
+    """The claimants of a pool, in the order of their rank. What it says costs nothing but `ranked`."""
 
     pool_id: PoolId
     workers: dict[WorkerId, WorkerHello]  # those that serve
@@ -73,10 +74,6 @@ class ActiveSetPolicy(Protocol):
         """Whether a workflow that leaves has no home any more: it may be resumed on any worker."""
         ...
 
-    def rank(self, workflow: Workflow) -> float:
-        """Its place among claimants, lowest first; asked again whenever what is known of it changes."""
-        ...
-
     def revise(self, claims: Claims, now_s: float) -> Revision:
         """What is to change. Somebody must be active afterwards when there is a claimant."""
         ...
@@ -105,16 +102,12 @@ class Everybody:
 
     unbinds = False
 
-    def rank(self, workflow: Workflow) -> float:
-        """By age."""
-        return workflow.submitted_s
-
     def revise(self, claims: Claims, now_s: float) -> Revision:  # noqa: ARG002 - no limit, at any time
         return Revision(tuple(root for _, root in claims.outside)) if claims.outside else NO_CHANGE
 
 
 class OldestThatFit:
-    """One budget for a pool: oldest first until its KV is spoken for, so that those who run keep their cache.
+    """One budget for a pool: lowest rank first until its KV is spoken for, so that those who run keep their cache.
 
     A workflow joins if what the set is forecast to need together fits at every horizon; once in, it stays while what
     they need now fits. The two bounds differ because a pause costs a prefill of the whole context at the return. They
@@ -127,10 +120,6 @@ class OldestThatFit:
     def __init__(self, join_share: float = 0.8, keep_share: float = 0.9) -> None:
         self._join_share = join_share  # of the KV capacity
         self._keep_share = keep_share
-
-    def rank(self, workflow: Workflow) -> float:
-        """By age."""
-        return workflow.submitted_s
 
     def revise(self, claims: Claims, now_s: float) -> Revision:  # noqa: ARG002 - the time of day has no say
         if self._settled(claims):

@@ -1,7 +1,7 @@
 """Admission's books: workflows by rank and in turn, pools and their KV, and who is active. Says nothing."""
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from heapq import merge
 
 from saga.admission.expectations import Expectations
@@ -9,6 +9,7 @@ from saga.admission.leeway import Cycle
 from saga.admission.needs import NO_GROWTH, Tokens, minus, plus, room_tokens
 from saga.admission.outputs import OutputLengths
 from saga.admission.policy import Claimant
+from saga.admission.ranks import Rank
 from saga.admission.records import Session, Workflow
 from saga.admission.seats import Ranked, Seats
 from saga.admission.tenant_books import TenantBooks
@@ -139,10 +140,9 @@ def _capacity(hello: WorkerHello) -> tuple[int, int, int]:
 
 
 class Roster:
-    """All workflows, by root and by rank in their pool. `rank`: the active-set policy's. `wait_bound_s`: of tenants
-    with nobody inside."""
+    """All workflows, by root and by rank in their pool. `wait_bound_s`: of tenants with nobody inside."""
 
-    def __init__(self, rank: Callable[[Workflow], float], wait_bound_s: float = WAIT_BOUND_S) -> None:
+    def __init__(self, rank: Rank, wait_bound_s: float = WAIT_BOUND_S) -> None:
         self.workflows: dict[RootId, Workflow] = {}
         self.pools: dict[PoolId, Pool] = {}
         self.expectations = Expectations()
@@ -211,7 +211,7 @@ class Roster:
         root = workflow.root
         known = pool.needs.get(root)
         if known is None:
-            rank = pool.rank[root] = self._rank(workflow)
+            rank = pool.rank[root] = self._place(workflow)
             insort(pool.outside, (rank, root))
         else:
             self.rank(workflow)
@@ -241,7 +241,7 @@ class Roster:
         known = pool.rank.get(root)
         if known is None:
             return
-        rank = self._rank(workflow)
+        rank = self._place(workflow)
         active = root in pool.active
         if active:
             pool.turns.expects(root, workflow.tenant)
@@ -255,6 +255,9 @@ class Roster:
             pool.rank[root] = rank
             if active:
                 pool.seat(workflow)
+
+    def _place(self, workflow: Workflow) -> float:
+        return self._rank.of(workflow, self.expectations.of(workflow))
 
     def activate(self, workflow: Workflow) -> None:
         """The workflow, a claimant, is in the set."""

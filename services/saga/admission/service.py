@@ -8,6 +8,7 @@ from saga.admission.events import Loaded, TenantChanged
 from saga.admission.making import Making, make_core
 from saga.admission.order import ORDERS
 from saga.admission.policies import POLICIES
+from saga.admission.ranks import RANKS
 from saga.admission.state import AdmissionState
 from saga.contract.ids import TenantId
 from saga.contract.subjects import Subjects, kv_bucket
@@ -36,10 +37,14 @@ def making_of(settings: AdmissionSettings, wall_offset_s: float) -> Making:
         raise StartError(f"{PREFIX}POLICY={settings.policy!r}: unknown policy; known are {', '.join(sorted(POLICIES))}")
     if settings.order not in ORDERS:
         raise StartError(f"{PREFIX}ORDER={settings.order!r}: unknown order; known are {', '.join(sorted(ORDERS))}")
+    if settings.rank not in RANKS:
+        raise StartError(f"{PREFIX}RANK={settings.rank!r}: unknown rank; known are {', '.join(sorted(RANKS))}")
     return Making(
         cell=settings.cell,
         policy=settings.policy,
         order=settings.order,
+        rank=settings.rank,
+        kv_share=settings.kv_share,
         wall_offset_s=wall_offset_s,
         max_waiting_steps=settings.max_waiting_steps,
         max_workflows=settings.max_workflows,

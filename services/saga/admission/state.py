@@ -3,7 +3,8 @@
 Leader and standbys run the same core on the same messages; only a leader speaks. It knows no bus, clock or event
 loop: `service.py` and the simulator both drive it. The books are in `roster.py`, what a step costs and is told is in
 `stepbook.py`, who is refused in `door.py`, how things end in `ending.py`, gaps between steps in `gaps.py`, quotas of
-tenants in `quotas.py`, the active set in `policy.py`, tags in `order.py` and `fairness.py`.
+tenants in `quotas.py`, the active set in `policy.py`, the order inside a tenant in `ranks.py`, tags in `order.py` and
+`fairness.py`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from saga.admission.order import FairStart, TagPolicy
 from saga.admission.policy import ActiveSetPolicy
 from saga.admission.presence import WORKER_SILENT_S, Presence
 from saga.admission.quotas import Quotas
+from saga.admission.ranks import ByAge, Rank
 from saga.admission.records import Step, Workflow, load
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
@@ -73,6 +75,7 @@ class AdmissionState:
         subjects: Subjects,
         policy: ActiveSetPolicy,
         order: TagPolicy | None = None,
+        rank: Rank | None = None,
         *,
         wall_offset_s: float = 0.0,
         bounds: Bounds = Bounds(),  # noqa: B008 - frozen
@@ -83,7 +86,7 @@ class AdmissionState:
         idle_tick_s: float = IDLE_TICK_S,
     ) -> None:
         self.leading = False
-        self.roster = Roster(policy.rank, max_wait_s / 2)
+        self.roster = Roster(rank or ByAge(), max_wait_s / 2)
         self.book = StepBook(subjects, self.roster, order or FairStart(), wall_offset_s)
         self._subjects = subjects
         self._set = ActiveSet(self.roster, self.book, policy, subjects)

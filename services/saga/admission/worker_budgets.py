@@ -11,7 +11,6 @@ from saga.admission.leeway import leeway_tokens
 from saga.admission.margin import FIRST_SHARE, Margin
 from saga.admission.needs import LONGEST_HELD_S, held_s, room_tokens
 from saga.admission.policy import NO_CHANGE, Claims, Revision
-from saga.admission.records import Workflow
 from saga.admission.seats import Ranked
 from saga.admission.yielding import yielding
 from saga.contract.ids import NO_WORKER, PoolId, RootId, WorkerId
@@ -29,7 +28,7 @@ def in_turn(claims: Claims, now_s: float) -> Iterator[Ranked]:
 
 
 class WorkerBudgets:
-    """Tenants in turn, oldest first inside one, each workflow on a worker that has room for it.
+    """Tenants in turn, by rank (age) inside one, each workflow on a worker that has room for it.
 
     *Joins* where it fits beside the worker's members, now and a few steps ahead: where most of its KV is, or else where
     most room is left. One that has been in before and fits nowhere joins where its KV is if it fits there beside those
@@ -63,10 +62,6 @@ class WorkerBudgets:
         self._line = line
         self._margins: dict[PoolId, Margin] = {}
         self._refused: dict[PoolId, dict[RootId, Refusal]] = {}
-
-    def rank(self, workflow: Workflow) -> float:
-        """By age."""
-        return workflow.submitted_s
 
     def held_s(self, forecast: Forecast) -> float:
         """As HoldsClaims: a minute, or not at all. A place given up sooner goes to somebody who is still there when its

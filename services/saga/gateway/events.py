@@ -43,6 +43,7 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     control_s: float = 0.0  # last byte of the request read to first byte written to the engine
     first_token_s: float = 0.0
     engine_s: float = 0.0
+    modelled_s: float = -1.0
 
 
 class EngineDied(msgspec.Struct, frozen=True, gc=False):

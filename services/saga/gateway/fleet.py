@@ -73,6 +73,11 @@ class Fleet:
             self._pools = self._add_up(now_s)
         return self._pools
 
+    def step_s(self, worker_id: WorkerId, prompt_tokens: int, cached_tokens: int, output_tokens: int) -> float:
+        """Modelled marginal engine-seconds of a step there; negative: nothing is known of the worker."""
+        seen = self._seen.get(worker_id)
+        return seen.worker.cost.step_s(prompt_tokens, cached_tokens, output_tokens) if seen is not None else -1.0
+
     def engine_urls(self, pool: PoolId, now_s: float) -> list[str]:
         """Where the healthy workers of a pool answer, the one heard last first."""
         seen = [one for one in self._seen.values() if one.worker.pool == pool and one.healthy]

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from saga.contract.ids import rid
+from saga.contract.ids import NO_WORKER, rid
 from saga.contract.messages import Grant
 from saga.gateway import http_metrics as metrics
 from saga.gateway import resume, sse
@@ -296,16 +296,21 @@ class Exchange:
         usage = sent.usage
         if usage is None:
             sent.fold()
+        prompt_tokens = usage.prompt_tokens if usage else self._asked.prompt_tokens
+        output_tokens = usage.output_tokens if usage else sent.text_tokens
+        cached_tokens = usage.cached_tokens if usage else 0
+        worker_id = self.grant.worker_id if self.grant is not None else NO_WORKER
         self.done = Completed(
             step_id=ticket.step.step_id,
-            prompt_tokens=usage.prompt_tokens if usage else self._asked.prompt_tokens,
-            output_tokens=usage.output_tokens if usage else sent.text_tokens,
-            cached_tokens=usage.cached_tokens if usage else 0,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            cached_tokens=cached_tokens,
             finish_reason=sent.finish_reason or "other",
             tools=sent.tools,
             control_s=self.control_s,
             first_token_s=self.first_token_s,
             engine_s=time.monotonic() - self._left_s,
+            modelled_s=self._desk.fleet.step_s(worker_id, prompt_tokens, cached_tokens, output_tokens),
         )
         self._at_engine = None
         self._desk.tell(self.done)

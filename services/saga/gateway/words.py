@@ -71,6 +71,7 @@ def finished(gateway_id: GatewayId, step: StepReady, grant: Grant, done: Complet
         attempts=step.attempt + 1,
         at=step.at,
         node=step.node,
+        modelled_s=done.modelled_s,
     )
 
 

@@ -39,7 +39,7 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
     gap_s: tuple[float, ...]  # at GAP_SHARES
     new_tokens: float
     remaining_steps: float
-    remaining_engine_s: float
+    remaining_engine_s: float  # modelled
     samples: int
 
 
@@ -63,9 +63,9 @@ class Saga:
         hazards = self._hazards_of(models)
         goes_on = returns(situation, models, hazards.flat)
         remaining = goes_on * (1.0 + hazards.remaining_steps(situation.steps + 1))
-        samples, any_samples, engine_s, any_tokens, new_tokens = 0, 0, 0.0, 0.0, -1.0
+        samples, any_samples, step_s, any_tokens, new_tokens = 0, 0, 0.0, 0.0, -1.0
         for model in reversed(models):
-            engine_s = _shrunk(model.engine_s, engine_s)
+            step_s = _shrunk(model.modelled_s, step_s)
             any_tokens = _shrunk(model.growth_tokens, any_tokens)
             any_samples = max(any_samples, model.gaps.samples)
             follows = model.tools.get(situation.tool)
@@ -77,7 +77,7 @@ class Saga:
             gap_s=self._blending.gap_s(situation, models),
             new_tokens=new_tokens if new_tokens >= 0 else any_tokens or DEFAULT_GROWTH_TOKENS,
             remaining_steps=remaining,
-            remaining_engine_s=remaining * engine_s,
+            remaining_engine_s=remaining * step_s,
             samples=samples or any_samples,
         )
 

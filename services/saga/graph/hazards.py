@@ -9,6 +9,8 @@ from saga.graph.situation import FIRST_STEPS, MAX_STEP_KIND, Situation, step_kin
 
 PRIOR_STEPS: Final = 8.0  # outcomes that the wider view counts as
 MAX_REMAINING_STEPS: Final = 256
+UNKNOWN_STEPS: Final = UNKNOWN_RETURNS / (1.0 - UNKNOWN_RETURNS)  # to come, of a session of which nothing is known
+LEAST_ENDED, FEW = 0.5, 10.0  # of so many more than were seen, so many ended at least
 STALE_SHARE: Final = 1 / 16
 STALE_OUTCOMES: Final = 2
 
@@ -22,8 +24,9 @@ class Hazards:
         self._good_until = [model.outcomes * (1.0 + STALE_SHARE) + STALE_OUTCOMES for model in models]
         flat = 1.0 - UNKNOWN_RETURNS
         for model in reversed(models):
-            ended = sum(model.ended)
-            flat = (ended + PRIOR_STEPS * flat) / (ended + sum(model.continued) + PRIOR_STEPS)
+            ended, seen = sum(model.ended), sum(model.ended) + sum(model.continued)
+            # Levels share samples: that none ended in so many does not say more than this, however many levels say so.
+            flat = max((ended + PRIOR_STEPS * flat) / (seen + PRIOR_STEPS), LEAST_ENDED / (seen + FEW))
         known = max((max(len(m.ended), len(m.continued)) for m in models), default=0)
         at = [flat] * MAX_STEP_KIND
         for model in reversed(models):
@@ -31,8 +34,10 @@ class Hazards:
                 at[kind] = (ended + PRIOR_STEPS * at[kind]) / (ended + continued + PRIOR_STEPS)
         self._flat = flat
         self._at = at
-        # Nothing is known beyond but the mean hazard.
-        beyond = (1.0 - flat) / max(flat, 1.0 / MAX_REMAINING_STEPS)
+        # Nothing is known beyond but the mean hazard. Early in a run that is too low by far: nobody has ended yet since
+        # nobody has lived long. So no more is expected beyond the longest session than it has behind it.
+        longest = float(FIRST_STEPS[min(known, MAX_STEP_KIND - 1)])
+        beyond = min((1.0 - flat) / max(flat, 1.0 / MAX_REMAINING_STEPS), max(longest, UNKNOWN_STEPS))
         self._after = [beyond] * (MAX_STEP_KIND + 1)  # mean steps after the last one of the kind before
         for kind in range(min(known, MAX_STEP_KIND - 1) - 1, -1, -1):
             self._after[kind] = self._through(kind, FIRST_STEPS[kind + 1] - FIRST_STEPS[kind])
@@ -82,5 +87,5 @@ def returns(situation: Situation, models: tuple[Model, ...], flat: float) -> flo
         cell = follows.cells.get(situation.context)
         if cell is not None:
             ends = (cell.ended + PRIOR_STEPS * ends) / (cell.ended + cell.returned + PRIOR_STEPS)
-    least = 0.5 / (seen + 10.0)  # levels share samples: that none ended in so many does not say more than this
+    least = LEAST_ENDED / (seen + FEW)
     return 1.0 - min(max(ends, least), 1.0 - least)

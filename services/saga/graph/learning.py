@@ -53,7 +53,7 @@ class Learning:
                 model.took_end_back(tool, session.counted_end, session.context)
             session.counted_end = 0
 
-    def stepped(self, levels: Levels, session: Session, tool: str, growth_tokens: int, engine_s: float) -> None:
+    def stepped(self, levels: Levels, session: Session, tool: str, growth_tokens: int, modelled_s: float) -> None:
         """The session's next step is over and has called `tool`. Negative: unknown."""
         before = session.tool if session.steps else START
         names = zip(levels, _names(levels, before), _names(levels, tool), strict=True)
@@ -69,8 +69,8 @@ class Learning:
                 follows.growth_tokens.add(growth_tokens)
                 if level == 0:
                     model.growth_tokens.add(growth_tokens)
-            if engine_s >= 0:
-                model.engine_s.add(engine_s)
+            if modelled_s >= 0:
+                model.modelled_s.add(modelled_s)
             self._shelf.dirty[model.name] = None
 
     def spawned(self, aeg: Aeg, session: Session) -> None:

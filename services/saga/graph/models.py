@@ -116,7 +116,7 @@ class Model(msgspec.Struct, gc=False, tag="model-2", tag_field="version"):
     outcomes: int = 0  # returns and ends counted, ever
     held: int = 0  # of them, in the two lists
     growth_tokens: Mean = msgspec.field(default_factory=Mean)
-    engine_s: Mean = msgspec.field(default_factory=Mean)
+    modelled_s: Mean = msgspec.field(default_factory=Mean)  # engine-seconds of a step; not the time that it took
     cells: int = 0  # contexts of all tools
     numbers: int = 0  # of tools given out
     learnt_until_at: float = 0.0  # wall time of the newest step learnt: a replay teaches nothing twice

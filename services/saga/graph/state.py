@@ -172,7 +172,7 @@ class GraphState:
         prompt_tokens, engine_s = tokens(message.prompt_tokens), seconds(message.engine_s, MAX_ENGINE_S)
         if learn:
             growth = min(prompt_tokens - session.prompt_tokens, MAX_GROWTH_TOKENS)
-            self._learning.stepped(levels, session, tool, growth, engine_s)
+            self._learning.stepped(levels, session, tool, growth, seconds(message.modelled_s, MAX_ENGINE_S))
             for model in levels:
                 model.learnt_until_at = newest(model.learnt_until_at, message.at)
         self._following.grew(aeg.add(message, session, tool, prompt_tokens, engine_s))

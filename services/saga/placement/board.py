@@ -10,6 +10,7 @@ from saga.contract.ids import NO_WORKER, LeaseId, PoolId, SessionId, StepId, Wor
 from saga.contract.messages import WorkerHello
 from saga.kernel.steps import StepState
 from saga.kv.residency import ResidencyIndex
+from saga.placement.lease_accounts import LeaseAccounts, LeaseEnd
 from saga.placement.queue import TagQueue
 from saga.placement.records import Lease, Session, Step, Worker
 
@@ -26,6 +27,7 @@ class Board:
         self.workers: dict[WorkerId, Worker] = {}
         self.steps: dict[StepId, Step] = {}
         self.leases: dict[LeaseId, Lease] = {}
+        self.lease_accounts = LeaseAccounts()
         self._leases_by_step: dict[StepId, list[LeaseId]] = {}
         self.sessions: OrderedDict[SessionId, Session] = OrderedDict()
         self.at_home: dict[WorkerId, TagQueue] = {}
@@ -78,16 +80,18 @@ class Board:
     def add_lease(self, lease: Lease) -> None:
         """A slot is reserved."""
         self.leases[lease.lease_id] = lease
+        self.lease_accounts.granted += 1
         self._leases_by_step.setdefault(lease.step_id, []).append(lease.lease_id)
         worker = self.workers.get(lease.worker_id)
         if worker is not None:
             worker.hold(lease)
 
-    def free_lease(self, lease_id: LeaseId) -> Lease | None:
-        """The slot is free again. None when it was already."""
+    def free_lease(self, lease_id: LeaseId, how: LeaseEnd | None = None) -> Lease | None:
+        """The slot is free again. None when it was already. `how`: None: nobody said so."""
         lease = self.leases.pop(lease_id, None)
         if lease is None:
             return None
+        self.lease_accounts.ended[how or ("orphaned" if lease.taken else "expired")] += 1
         siblings = self._leases_by_step[lease.step_id]
         siblings.remove(lease_id)
         if not siblings:
@@ -214,6 +218,7 @@ class Board:
             waits = sum(step.engine_s for step in self.steps.values() if step.queued_at == worker_id)
             assert abs(worker.queued_engine_s - waits) < 1e-6
             assert worker.homed_tokens == sum(s.context_tokens for s in homed)
+        self.lease_accounts.check(len(self.leases))
         by_step = {(lease.step_id, lease.lease_id) for lease in self.leases.values()}
         assert by_step == {(step_id, i) for step_id, ids in self._leases_by_step.items() for i in ids}
         queued = 0

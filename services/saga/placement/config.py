@@ -17,6 +17,7 @@ class PlacementSettings(msgspec.Struct, frozen=True, kw_only=True):
     id: str = ""  # unique in the cell; empty: random
     policy: str = "saga"  # where a step without a home starts, see saga.placement.policy
     lookahead_steps: int = 1  # given to an engine beyond what it can start now, to hide the round trip
+    preempt: Literal["on", "off"] = "off"  # running steps, by engine priorities, see placement.preemption
     supersede: Literal["on", "off"] = "on"  # fresh session tags once old ones pin dead KV, see placement.supersession
 
     def __post_init__(self) -> None:

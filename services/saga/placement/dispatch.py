@@ -7,6 +7,7 @@ from saga.kernel.effects import Effect, Log, Publish
 from saga.kernel.steps import Move
 from saga.placement.board import Board
 from saga.placement.policy import Candidate, PlacementPolicy
+from saga.placement.preemption import PREEMPTS, Preempting, Stakes
 from saga.placement.records import Lease, Session, Step, Worker
 from saga.placement.stealing import Load, StealPolicy
 from saga.placement.supersession import Tagged
@@ -26,7 +27,8 @@ class Dispatcher:
         board: Board,
         subjects: Subjects,
         policy: PlacementPolicy,
-        stealing: StealPolicy | None = None,
+        stealing: StealPolicy | None,
+        preempting: Preempting,
         *,
         lookahead: int,
         supersede: bool,
@@ -39,6 +41,7 @@ class Dispatcher:
         self._subjects = subjects
         self._policy = policy
         self._stealing = stealing
+        self._preempting = preempting
         self._lookahead = lookahead
         self._supersede = supersede
         self._admission_fence = 0
@@ -132,10 +135,20 @@ class Dispatcher:
         effects = self._serve_homeless(worker.hello.pool, now_s)
         queue = self._board.at_home.get(worker_id)
         while queue and (step_id := queue.head()) is not None:
-            if not self._room(worker, self._board.steps[step_id]):
+            step = self._board.steps[step_id]
+            if self._room(worker, step):
+                effects += self._grant(step_id, worker, "home", now_s)
+            elif (stakes := self._preempting.stakes(worker, step)) is not None:
+                effects += self._grant(step_id, worker, "preempts", now_s, PREEMPTS)
+                effects.append(self._told(worker, step_id, stakes))
+            else:
                 break
-            effects += self._grant(step_id, worker, "home", now_s)
         return effects
+
+    def _told(self, worker: Worker, step_id: StepId, stakes: Stakes) -> Log:
+        victim = self._board.leases[stakes.victim].step_id
+        facts = {"worker": worker.hello.worker_id, "step": step_id, "victim": victim}
+        return Log("placement.preempts", {**facts, "gain_s": stakes.gain_s, "loss_s": stakes.loss_s})
 
     def _serve_homeless(self, pool: PoolId, now_s: float) -> Effects:
         """Give each homeless step of the pool, lowest tag first, the home that the policy likes best.
@@ -223,7 +236,7 @@ class Dispatcher:
 
     # --- grants ------------------------------------------------------------------------------------------------
 
-    def _grant(self, step_id: StepId, worker: Worker, reason: str, now_s: float) -> Effects:
+    def _grant(self, step_id: StepId, worker: Worker, reason: str, now_s: float, priority: int = 0) -> Effects:
         step = self._board.steps[step_id]
         ready = step.admitted.step
         hello = worker.hello
@@ -249,6 +262,7 @@ class Dispatcher:
             session_tag=tag,
             cached_tokens=cached_tokens,
             reason=reason,
+            priority=priority,
             cost_s=engine_s,
             waited=waited,
             ttl_s=GRANT_TTL_S,
@@ -263,7 +277,8 @@ class Dispatcher:
             superseded_tokens=_cached(returned_pages, hello.page_tokens, ready.prompt_tokens),
         )
         session.ran_at = hello.worker_id
-        self._hold(step, Lease(lease_id, step_id, hello.worker_id, step.tokens, engine_s, now_s + GRANT_TTL_S))
+        expires_s = now_s + GRANT_TTL_S
+        self._hold(step, Lease(lease_id, step_id, hello.worker_id, step.tokens, engine_s, expires_s, priority=priority))
         # At home there from now on, not only once it has finished: the next choice must see it.
         self._board.settle(session, hello.worker_id, max(session.context_tokens, ready.prompt_tokens))
         return [Publish(self._subjects.gateway(ready.gateway_id), grant), *told]

@@ -1,13 +1,17 @@
 """The life of a lease: taken, kept alive, given back, dead; and the end of its step. For `state.py` and `word.py`."""
 
+from typing import Final
+
 from saga.contract.ids import LeaseId, StepId
-from saga.contract.messages import LeaseReturned
+from saga.contract.messages import LeaseReturned, ReturnReason
 from saga.kernel.effects import Effect, Log
 from saga.kernel.steps import Move
 from saga.placement.board import Board
 from saga.placement.dispatch import LEASE_TTL_S, Dispatcher
+from saga.placement.lease_accounts import LeaseEnd
 from saga.placement.presence import Presence
 
+RETURNED: Final[dict[ReturnReason, LeaseEnd]] = {"not_first": "aborted", "fenced": "aborted", "expired": "expired"}
 UNNAMED_S = 5.0  # a step that no beat names for so long is aborted
 
 Effects = list[Effect]
@@ -21,19 +25,20 @@ class Leasing:
         self._dispatch = dispatch
         self._presence = presence
 
-    def running(self, step_id: StepId, lease_id: LeaseId, now_s: float) -> Effects:
+    def running(self, step_id: StepId, lease_id: LeaseId, now_s: float, output_tokens: int = 0) -> Effects:
         """The gateway runs the step under this lease, whatever was believed of it."""
         lease = self._board.leases.get(lease_id)
         step = self._board.steps.get(step_id)
         if lease is not None:
             lease.taken = True
+            lease.output_tokens = max(lease.output_tokens, output_tokens)
             lease.expires_s = now_s + LEASE_TTL_S
         if step is None or lease is None:
             return []
         step.named_s = now_s
         if step.lease is not lease:  # another grant, thought dead, was the first to arrive
             if step.lease is not None:
-                self._board.free_lease(step.lease.lease_id)
+                self._board.free_lease(step.lease.lease_id, "aborted")
             self._board.dequeue(step_id)
             step.lease = lease
         if step.life.may(Move.TAKE):
@@ -42,10 +47,12 @@ class Leasing:
 
     def over(self, step_id: StepId, move: Move, now_s: float, *, silent: bool = False) -> Effects:
         """The step has ended: its slots are free. `silent`: nobody said so."""
-        freed = [lease.worker_id for lease in self._board.leases_of(step_id)]
-        for lease in self._board.leases_of(step_id):
-            self._board.free_lease(lease.lease_id)
         step = self._board.steps.get(step_id)
+        freed = []
+        for lease in self._board.leases_of(step_id):
+            freed.append(lease.worker_id)
+            used = move is Move.FINISH and (step is None or step.lease is lease)
+            self._board.free_lease(lease.lease_id, None if silent else "finished" if used else "aborted")
         if step is not None:
             step.life.advance(move)
         self._board.forget_step(step_id, silent=silent)
@@ -63,7 +70,7 @@ class Leasing:
             effects.append(Log("placement.engine_unreachable", {"worker": returned.worker_id}))
         current = step is not None and step.lease is not None and step.lease.lease_id == returned.lease_id
         if lease is not None:
-            self._board.free_lease(returned.lease_id)
+            self._board.free_lease(returned.lease_id, RETURNED.get(returned.reason))
         if step is not None and current:
             if returned.next_attempt >= step.attempt:
                 step.attempt = returned.next_attempt

@@ -7,6 +7,7 @@ import msgspec
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Demoted, Promoted, Received, Reconnected, Tick
 from saga.placement.policy import POLICIES
+from saga.placement.preemption import WhenItPays
 from saga.placement.state import PlacementState
 
 EVENTS: Final[tuple[type[msgspec.Struct], ...]] = (Received, Tick, Promoted, Demoted, Reconnected)
@@ -20,6 +21,7 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
     policy: str  # one of POLICIES
     lookahead_steps: int
     supersede: bool = False  # whether sessions get fresh tags
+    preempt: bool = False
     born_s: float  # on the core's clock
 
 
@@ -29,6 +31,7 @@ def make_core(making: Making) -> PlacementState:
         making.holder_id,
         Subjects(making.cell),
         POLICIES[making.policy](),
+        preemption=WhenItPays() if making.preempt else None,
         lookahead=making.lookahead_steps,
         supersede=making.supersede,
         now_s=making.born_s,

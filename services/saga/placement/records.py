@@ -21,6 +21,8 @@ class Lease(msgspec.Struct, gc=False):
     engine_s: float  # modelled work
     expires_s: float  # monotonic; pushed back by each renewal
     taken: bool = False
+    priority: int = 0  # in its engine's queue
+    output_tokens: int = 0  # generated, as last heard
 
 
 class Worker:

@@ -1,10 +1,12 @@
 """The life of a placement process: follow, lead when it is our turn, hand over when told to stop."""
 
 import os
+from functools import partial
 from typing import NoReturn
 
 from saga.contract.subjects import Subjects
 from saga.placement.config import PREFIX, PlacementSettings
+from saga.placement.lease_accounts import ENDS
 from saga.placement.making import Making, make_core
 from saga.placement.policy import POLICIES
 from saga.placement.state import PlacementState
@@ -30,6 +32,7 @@ def making_of(settings: PlacementSettings, holder_id: str, now_s: float) -> Maki
         policy=settings.policy,
         lookahead_steps=settings.lookahead_steps,
         supersede=settings.supersede == "on",
+        preempt=settings.preempt == "on",
         born_s=now_s,
     )
 
@@ -79,12 +82,28 @@ def _watch_levels(state: PlacementState) -> None:
     metrics.gauge("saga_placement_leading", "1 while this process leads").set_function(lambda: state.leading)
     metrics.gauge("saga_placement_waiting_steps", "Admitted steps without a slot").set_function(lambda: board.waiting)
     metrics.gauge("saga_placement_leases", "Leases out").set_function(lambda: len(board.leases))
+    accounts = board.lease_accounts
+    metrics.gauge("saga_leases_granted", "Leases booked by this process").set_function(lambda: accounts.granted)
+    metrics.gauge("saga_leases_live", "Of those, leases out").set_function(lambda: len(board.leases))
+    for end in ENDS:
+        gauge = metrics.gauge(f"saga_leases_{end}", f"Of those, leases that ended: {end}")
+        gauge.set_function(partial(accounts.ended.__getitem__, end))
     metrics.gauge("saga_placement_sessions", "Sessions remembered").set_function(lambda: len(board.sessions))
     metrics.gauge("saga_placement_resident_pages", "Pages in the residency index").set_function(
         lambda: board.index.pages
     )
     metrics.gauge("saga_placement_superseded_pages", "Pages that fresh session tags have let go").set_function(
         lambda: state.superseded_pages
+    )
+    preempting = state.preempting
+    metrics.gauge("saga_placement_preemptions", "Steps that took the slot of one that ran").set_function(
+        lambda: preempting.made
+    )
+    metrics.levels(
+        "saga_placement_preemption_engine_seconds",
+        "Expected of those: waits spared (gain), and by how much later the interrupted end (loss)",
+        "stake",
+        lambda: {"gain": preempting.gain_s, "loss": preempting.loss_s},
     )
     metrics.gauge("saga_placement_stale_workers", "Workers whose residency awaits a snapshot").set_function(
         lambda: len(board.index.stale_workers())

@@ -36,6 +36,7 @@ from saga.placement.board import Board
 from saga.placement.dispatch import GRANT_TTL_S, LEASE_TTL_S, Dispatcher
 from saga.placement.leasing import UNNAMED_S, Leasing
 from saga.placement.policy import PlacementPolicy
+from saga.placement.preemption import Preempting, PreemptionPolicy
 from saga.placement.presence import WORKER_SILENT_S, Presence
 from saga.placement.records import Step
 from saga.placement.stealing import StealPolicy
@@ -57,6 +58,7 @@ class PlacementState:
         policy: PlacementPolicy,
         stealing: StealPolicy | None = None,
         *,
+        preemption: PreemptionPolicy | None = None,
         lookahead: int = 1,
         supersede: bool = True,
         now_s: float = 0.0,
@@ -66,7 +68,10 @@ class PlacementState:
         self.board = Board()
         self.leading = False
         self._subjects = subjects
-        self._dispatch = Dispatcher(self.board, subjects, policy, stealing, lookahead=lookahead, supersede=supersede)
+        self.preempting = Preempting(self.board, preemption)
+        self._dispatch = Dispatcher(
+            self.board, subjects, policy, stealing, self.preempting, lookahead=lookahead, supersede=supersede
+        )
         self._tick_s = min(TICK_S, stealing.every_s) if stealing is not None else TICK_S
         self._idle_tick_s = max(self._tick_s, idle_tick_s)
         self._highest_fence = 0
@@ -109,7 +114,9 @@ class PlacementState:
                 return self._admitted(message, now_s)
             case LeaseTaken():
                 return self._taken(message, now_s)
-            case StepStarted() | StepProgress():
+            case StepProgress():
+                return self._leasing.running(message.step_id, message.lease_id, now_s, message.output_tokens)
+            case StepStarted():
                 return self._leasing.running(message.step_id, message.lease_id, now_s)
             case StepFinished():
                 return self._finished(message, now_s)

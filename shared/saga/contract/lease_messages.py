@@ -105,6 +105,7 @@ class StepFinished(Message, frozen=True, kw_only=True, gc=False):
     attempts: int = 1
     at: float = 0.0
     node: str = ""  # of the workflow's declared graph
+    modelled_s: float = -1.0  # its marginal engine-seconds by the worker's CostModel; negative: unknown
 
 
 class StepCancelled(Message, frozen=True, kw_only=True, gc=False):

@@ -20,6 +20,7 @@ import uvloop
 from saga.runtime import config, log, metrics
 from saga.runtime.bus import Bus
 from saga.runtime.bus_nats import NatsBus
+from saga.runtime.descriptors import lift_file_limit
 from saga.runtime.errors import StartError
 from saga.runtime.nats_access import access_of
 
@@ -102,6 +103,7 @@ class App:
 
 def run(serve: Callable[[App], Awaitable[None]], *, name: str) -> NoReturn:
     """Runs `serve(app)` until it returns, is told to stop, or dies; always raises SystemExit with the exit code."""
+    lift_file_limit()
     try:
         shared = config.load_shared()
         log.configure(name, style=shared.log, level=shared.log_level)

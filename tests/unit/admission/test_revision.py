@@ -4,6 +4,7 @@ from admission_story import POOL, Story, hello, ready, step_id
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saga.admission.expectations import Means
 from saga.admission.needs import HORIZONS
 from saga.admission.policy import NO_CHANGE, OldestThatFit, Revision
 from saga.admission.records import Workflow
@@ -59,26 +60,29 @@ def test_nothing_changes_while_the_next_in_line_has_to_wait():
     assert OldestThatFit(0.95, 1.0).revise(story.core.roster.pool(POOL), story.now_s) is NO_CHANGE
 
 
+class NewestFirst:
+    def of(self, workflow: Workflow, expected: Means) -> float:
+        del expected
+        return -workflow.submitted_s
+
+
 class OneAtATime:
-    """A policy that binds: the newest claimant runs alone, on the worker named."""
+    """A policy that binds: the first claimant runs alone, on the worker named."""
 
     unbinds = True
-
-    def rank(self, workflow: Workflow) -> float:
-        return -workflow.submitted_s
 
     def revise(self, claims, now_s):
         del now_s
         if not claims.needs:
             return NO_CHANGE
-        newest = min((*claims.inside, *claims.outside))[1]
-        others = tuple(root for _, root in claims.inside if root != newest)
-        joins = () if newest in {root for _, root in claims.inside} else (newest,)
+        first = min((*claims.inside, *claims.outside))[1]
+        others = tuple(root for _, root in claims.inside if root != first)
+        joins = () if first in {root for _, root in claims.inside} else (first,)
         return Revision(joins, others, dict.fromkeys(joins, WorkerId("w7")))
 
 
 def test_a_workflow_bound_to_a_worker_starts_there():
-    story = Story(OneAtATime())
+    story = Story(OneAtATime(), rank=NewestFirst())
 
     said = story.hear(ready(1))
 
@@ -86,7 +90,7 @@ def test_a_workflow_bound_to_a_worker_starts_there():
 
 
 def test_a_workflow_that_is_unbound_when_paused_has_no_home_any_more():
-    story = Story(OneAtATime())
+    story = Story(OneAtATime(), rank=NewestFirst())
     story.hear(ready(1))
     story.take(1, worker="w7")
     story.finish(1, worker_id=WorkerId("w7"))

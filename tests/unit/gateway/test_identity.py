@@ -92,3 +92,11 @@ def test_running_keys():
     assert keys.claim(TenantId("other"), "k")
     keys.release(TENANT, "k")
     assert keys.claim(TENANT, "k")
+
+
+@pytest.mark.parametrize("deadline", ["0", "-30", "nan", "inf", "-inf", "soon", "1e999"])
+def test_a_deadline_in_the_past_or_none_at_all_is_refused_with_what_to_send(deadline):
+    with pytest.raises(ApiError) as refused:
+        who({"X-Saga-Workflow": "w", "X-Saga-Deadline-S": deadline})
+    assert refused.value.status == 400
+    assert "send a positive number of seconds" in str(refused.value)

@@ -23,10 +23,10 @@ def model_of(sessions, *, tool="bash", steps=10, gap_s=1.0, engine_s=2.0, contex
     model = Model(name)
     for _ in range(sessions):
         for step in range(1, steps):
-            model.engine_s.add(engine_s)
+            model.modelled_s.add(engine_s)
             model.growth_tokens.add(100)
             teach(model, tool, step, gap_s, context=context)
-        model.engine_s.add(engine_s)
+        model.modelled_s.add(engine_s)
         teach(model, "", steps, context=context)
     return model
 
@@ -194,3 +194,13 @@ def test_contexts_tell_pace_and_sub_agents_apart():
 def test_an_unknown_policy_lists_the_known_ones():
     with pytest.raises(StartError, match=r"'oracle'.*known are defaults, saga"):
         policy_named("oracle")
+
+
+def test_before_anybody_has_ended_no_more_is_expected_than_has_been_seen():
+    models = tuple(Model(name) for name in ("n", "t", "w"))
+    for step in range(1, 9):
+        for model in models:
+            for _ in range(60):
+                teach(model, "bash", step, 1.0)  # sixty tasks of some forty steps, all young
+    said = SAGA.estimate(Situation("bash", 8), models)
+    assert 8.0 < said.remaining_steps < 30.0

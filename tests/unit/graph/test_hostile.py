@@ -25,10 +25,10 @@ def test_durations_that_are_none_teach_nothing_or_are_bounded(value):
     state = core()
     for number in range(50):
         tell(state, ready(str(number), gap_s=value, waited_s=value), float(number))
-        tell(state, finished(str(number), gap_s=value, engine_s=value, at=value), number + 0.5)
+        tell(state, finished(str(number), gap_s=value, engine_s=value, modelled_s=value, at=value), number + 0.5)
     state.check()
     model = state.models["class/t/coder"]
-    assert 0 <= model.engine_s.value <= 3_600.0
+    assert 0 <= model.modelled_s.value <= 3_600.0
     assert math.isfinite(model.learnt_until_at)
     assert decode_model(encode_model(model)) == model
     for number in range(50, 70):

@@ -39,7 +39,9 @@ def ready(step, session="s", root="r", *, gap_s=-1.0, waited_s=0.0, parent=""):
     )
 
 
-def finished(step, session="s", root="r", *, tools=("bash",), final=False, gap_s=-1.0, prompt=100, at=0.0, parent=""):
+def finished(
+    step, session="s", root="r", *, tools=("bash",), final=False, gap_s=-1.0, prompt=100, at=0.0, parent="", work_s=0.25
+):
     return StepFinished(
         step_id=StepId(step),
         attempt=0,
@@ -60,6 +62,7 @@ def finished(step, session="s", root="r", *, tools=("bash",), final=False, gap_s
         final=final,
         gap_s=gap_s,
         engine_s=0.5,
+        modelled_s=work_s,
         at=at,
     )
 
@@ -148,7 +151,7 @@ def test_only_owned_partitions_speak_but_all_learn():
     mine = partition_of("r")
     state.handle(Owned(frozenset(range(PARTITIONS)) - {mine}), 0.0)
     assert forecasts(tell(state, finished("1"), 0.0)) == []
-    assert state.models[GLOBAL].engine_s.weight == 1
+    assert state.models[GLOBAL].modelled_s.weight == 1
     state.handle(Owned(frozenset({mine})), 1.0)
     assert len(forecasts(tell(state, finished("2", gap_s=1.0), 2.0))) == 1
 
@@ -315,3 +318,25 @@ def test_nobody_ends_what_is_not_theirs():
         tell(state, word, 2.0)
 
     assert RootId("r") in state.workflows
+
+
+def test_work_is_what_engines_have_of_it_not_how_long_it_takes():
+    state = core()
+    state.handle(Owned(frozenset(range(PARTITIONS))), 0.0)
+    for number in range(30):
+        tell(
+            state,
+            finished(str(number), session=f"s{number}"),
+            float(number),
+        )
+
+    (said,) = forecasts(tell(state, finished("last", session="s0"), 31.0))
+
+    assert said.remaining_engine_s == pytest.approx(0.25 * said.remaining_steps)
+
+
+def test_a_step_of_unknown_work_teaches_nothing_about_work():
+    state = core()
+    tell(state, finished("1", work_s=-1.0), 0.0)
+
+    assert state.models[GLOBAL].modelled_s.weight == 0

@@ -28,6 +28,8 @@ def settle_and_check(w) -> None:
         assert core.leading, f"{service} has no leader"
         if service == "placement":
             assert core.board.leases == {}, "a slot leaks"
+            accounts = core.board.lease_accounts
+            assert accounts.granted == sum(accounts.ended.values()), "a lease has gone without an end"
             assert core.board.steps == {}
         else:
             assert core.book.steps == {}, "admission remembers a step that is over"

@@ -2,12 +2,12 @@
 
 from admission_story import Story, ready
 
-from saga.admission.policy import Everybody
+from saga.admission.policy import Everybody, OldestThatFit
 from saga.admission.records import Session, Step, Workflow
 from saga.contract.ids import SessionId, TenantId, WorkerId
 from saga.contract.messages import StepAdmitted, Tag
-from saga.sim.systems.caps import FirstThatFit, RankedThatFit, StaticCap
-from saga.sim.systems.orders import ByRank, LeastAttained, TaskTimes
+from saga.sim.systems.caps import FirstThatFit, StaticCap
+from saga.sim.systems.orders import By, ByRank, LeastAttainedSteps, TaskTimes
 from saga.sim.systems.paper import AgentFairShare
 
 
@@ -52,7 +52,7 @@ def test_a_short_task_that_came_later_passes_a_long_one():
 
 
 def test_who_has_been_served_less_goes_first_and_inside_a_level_who_came_first():
-    order = LeastAttained(first_level_s=10.0)
+    order = LeastAttainedSteps(first_level_s=10.0)
     fresh, served, well_served = workflow(1), workflow(2), workflow(3)
     served.served_s, well_served.served_s = 9.0, 50.0
 
@@ -88,8 +88,8 @@ def test_a_static_cap_counts_workflows():
 
 
 def test_less_remaining_work_takes_the_place_of_more_at_its_step_boundary():
-    for policy in (FirstThatFit(lambda w: w.remaining_engine_s), RankedThatFit(lambda w: w.remaining_engine_s)):
-        story = Story(policy)
+    for policy in (FirstThatFit(), OldestThatFit()):
+        story = Story(policy, rank=By(lambda w: w.remaining_engine_s))
         story.admitted(ready(1, prompt_tokens=6_000))
         story.take(1)
         story.core.roster.workflows["root-1"].remaining_engine_s = 50.0

@@ -10,7 +10,7 @@ from saga.contract.ids import SessionId, WorkerId
 from saga.contract.messages import SessionsReleased, StepAdmitted
 from saga.placement.policy import Candidate
 from saga.sim.systems.paper import ThetaAffinity
-from saga.sim.systems.pausing import PauseResume
+from saga.sim.systems.pausing import PauseResume, Readiness
 from saga.sim.systems.retention import FixedTtl, StepsToRun
 from saga.worker.retention import Idle, Paper
 
@@ -75,9 +75,9 @@ def test_a_fixed_time_is_fixed():
     assert FixedTtl(5.0).keep_s(FORECAST, replace(IDLE, final=True)).choice == 0.0
 
 
-def pausing(**settings) -> Story:
+def pausing(*, largest_first: bool = False, **settings) -> Story:
     """Two workers of 10,000 tokens with four workflows of 3,000, two on each."""
-    story = Story(PauseResume(**settings), workers=0)
+    story = Story(PauseResume(**settings), rank=Readiness(largest_first=largest_first), workers=0)
     for name in ("w0", "w1"):
         story.hear(hello(name))
     homes = {}

@@ -44,7 +44,8 @@ def run(flags: argparse.Namespace, out: Console) -> int:
         from saga.sim.report.files import write_figures  # noqa: PLC0415 - matplotlib takes a while to load
 
         flags.figures.mkdir(parents=True, exist_ok=True)
-        for path in write_figures(flags.figures, report):
+        details = read_details(flags.details) if flags.details else ()
+        for path in write_figures(flags.figures, report, details):
             out.print(str(path), soft_wrap=True)
     if flags.html is not None:
         _write_page(flags, report)

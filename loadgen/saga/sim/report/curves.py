@@ -26,8 +26,8 @@ ROOM: Final = 1.15  # above and below the data, on a log axis
 Points = Mapping[float, Systems]  # by pressure or load
 
 
-def curves(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """(heading, one SVG for each host tier) for each workload, cluster and kind of load."""
+def curves(runs: Sequence[Run], least_points: int = 1) -> list[tuple[str, list[str]]]:
+    """(heading, one SVG for each host tier) for each workload, cluster and kind of load that has so many points."""
     groups: dict[tuple[str, str, bool], dict[str, dict[float, Systems]]] = {}
     for condition, systems in by_condition(runs).items():
         key = (condition.workload, condition.cluster, condition.pressure is not None)
@@ -36,6 +36,8 @@ def curves(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
             groups.setdefault(key, {}).setdefault(condition.host_tier, {})[_x(condition)] = kept
     found = []
     for (workload, cluster, closed), tiers in groups.items():
+        if max(map(len, tiers.values())) < least_points:
+            continue
         limits = _limits(tiers)
         drawings = [
             _curve(f"{workload}, {cluster}", tier, dict(sorted(points.items())), limits, closed=closed)

@@ -4,25 +4,61 @@ Called by `saga bench report --figures`.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from saga.sim.detail import RunDetail
 from saga.sim.figures import Report
 from saga.sim.report.curves import curves
+from saga.sim.report.tenants import most_normalised_s, service
+from saga.sim.report.throughput import throughput_curves
 
+LEAST_POINTS = 2  # of a curve
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 
-def write_figures(folder: Path, report: Report) -> list[Path]:
-    """One file for each workload and host tier: mean TCT over pressure or load. Same report, same bytes."""
+def write_figures(folder: Path, report: Report, details: Sequence[RunDetail] = ()) -> list[Path]:
+    """What can be drawn: mean TCT over pressure or load, tasks a minute against it, and each tenant's service over the
+    time of a run. Same report, same bytes."""
+    return [*_curves(folder, report), *_throughput(folder, report), *_services(folder, details)]
+
+
+def _curves(folder: Path, report: Report) -> list[Path]:
+    """One file for each workload and host tier."""
     written = []
-    for heading, drawings in curves(report.runs):
+    for heading, drawings in curves(report.runs, LEAST_POINTS):
         for svg in drawings:
             tier = re.findall(r"host tier (\w+)", svg)[0]
             axis = "pressure" if "pressure (KV demand" in svg else "load"
-            path = folder / f"tct-{heading.replace(' ', '-')}-{axis}-tier-{tier}.svg"
-            path.write_text(standalone(svg) + "\n", encoding="utf-8")
-            written.append(path)
+            written.append(_write(folder, f"tct-{heading}-{axis}-tier-{tier}", svg))
     return written
+
+
+def _throughput(folder: Path, report: Report) -> list[Path]:
+    """One file for each condition in which the share of KV that is filled was set."""
+    return [
+        _write(folder, f"throughput-{where.workload} on {where.cluster}-{where.at}-tier-{where.host_tier}", svg)
+        for where, svg in throughput_curves(report.runs)
+    ]
+
+
+def _services(folder: Path, details: Sequence[RunDetail]) -> list[Path]:
+    """One file for each run with several tenants; axes are those of the runs that it is compared with."""
+    shown = [detail for detail in details if len(detail.tenants) > 1 and detail.samples]
+    written = []
+    for detail in shown:
+        beside = [other for other in shown if other.workload == detail.workload]
+        until_s = max(other.samples[-1].at_s for other in beside)
+        most_s = max(map(most_normalised_s, beside))
+        name = f"service-{detail.workload}-{detail.system}"
+        written.append(_write(folder, name, service(name, detail, until_s, most_s)))
+    return written
+
+
+def _write(folder: Path, name: str, svg: str) -> Path:
+    path = folder / f"{re.sub('[ :]', '-', name)}.svg"
+    path.write_text(standalone(svg) + "\n", encoding="utf-8")
+    return path
 
 
 def standalone(svg: str) -> str:

@@ -24,8 +24,9 @@ DETAILS: tuple[Column, ...] = (
     ("TCT P50 s", lambda r: r.tct_s.p50, ",.0f"),
     ("P95 s", lambda r: r.tct_s.p95, ",.0f"),
     ("P99 s", lambda r: r.tct_s.p99, ",.0f"),
-    ("SLO %", lambda r: _percent(r.slo_attainment), ".0f"),
-    ("class SLO %", lambda r: _percent(r.slo_attainment_by_class_mean), ".0f"),
+    ("SLO %", lambda r: _percent(r.slo_attainment), ".1f"),
+    ("class SLO %", lambda r: _percent(r.slo_attainment_by_class_mean), ".1f"),
+    ("of which out of reach %", lambda r: _percent(r.slo_out_of_reach), ".1f"),
     ("hit %", lambda r: _percent(r.hit_rate), ".1f"),
     ("regenerated Mtok", lambda r: r.regenerated_tokens / 1e6, ",.1f"),
     ("useful KV %", lambda r: _percent(r.useful_kv_share), ".0f"),
@@ -104,26 +105,38 @@ def _details(systems: Systems) -> str:
     rows = [["system", *(name for name, _, _ in columns)]]
     for system, runs in sorted(systems.items(), key=lambda item: (stable_tct_s(item[1]) is None, _mean_s(item[1]))):
         values = [over_seeds(runs, pick) for _, pick, _ in columns]
-        rows.append(
-            [system, *("-" if v is None else format(v, s) for v, (_, _, s) in zip(values, columns, strict=True))]
-        )
+        rows.append([system, *(_told(value, spec) for value, (_, _, spec) in zip(values, columns, strict=True))])
     return _table(rows)
 
 
 def _classes(systems: Systems) -> str:
-    """SLO attainment by class of task, where a workload has several."""
+    """SLO attainment by class of task, where a workload has several: by each task's own bound, and as published."""
     names = [figures.name for figures in next(iter(systems.values()))[0].by_class]
     if not names:
         return ""
-    rows = [["system", *(f"{name}: SLO %, P95 s" for name in names)]]
+    rows = [["system", *(f"{name}: SLO %, class SLO %, P95 s" for name in names)]]
     for system, runs in systems.items():
-        cells = []
-        for index in range(len(names)):
-            slo = over_seeds(runs, lambda r, i=index: 100 * r.by_class[i].slo_attainment)  # type: ignore[misc]
-            p95_s = over_seeds(runs, lambda r, i=index: r.by_class[i].tct_p95_s)  # type: ignore[misc]
-            cells.append(f"{slo or 0.0:.0f}, {p95_s or 0.0:,.0f}")
-        rows.append([system, *cells])
+        rows.append([system, *(_class(runs, index) for index in range(len(names)))])
+    found = next(iter(systems.values()))
+    unmet = [_out_of_reach(found, index) for index in range(len(names))]
+    if any(share is not None for share in unmet):
+        rows.append(["out of anyone's reach", *(f"-, {_told(share, '.1f')}, -" for share in unmet)])
     return _table(rows)
+
+
+def _out_of_reach(runs: Sequence[Run], index: int) -> float | None:
+    return over_seeds(runs, lambda r: _percent(r.by_class[index].slo_out_of_reach))
+
+
+def _class(runs: Sequence[Run], index: int) -> str:
+    slo = over_seeds(runs, lambda r: _percent(r.by_class[index].slo_attainment))
+    published = over_seeds(runs, lambda r: _percent(r.by_class[index].slo_attainment_by_class_mean))
+    p95_s = over_seeds(runs, lambda r: r.by_class[index].tct_p95_s)
+    return f"{_told(slo, '.1f')}, {_told(published, '.1f')}, {_told(p95_s, ',.0f')}"
+
+
+def _told(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
 
 
 def _mean_s(runs: Sequence[Run]) -> float:

@@ -1,11 +1,9 @@
 """Who may run at once, other than saga's own rule: a count, or those with the lowest rank whose contexts fit."""
 
-from collections.abc import Callable
 from itertools import islice
 
 from saga.admission.needs import Tokens
-from saga.admission.policy import NO_CHANGE, Claims, OldestThatFit, Revision
-from saga.admission.records import Workflow
+from saga.admission.policy import NO_CHANGE, Claims, Revision
 from saga.contract.ids import RootId
 
 
@@ -16,10 +14,6 @@ class StaticCap:
 
     def __init__(self, workflows: int) -> None:
         self._workflows = workflows
-
-    def rank(self, workflow: Workflow) -> float:
-        """By age."""
-        return workflow.submitted_s
 
     def revise(self, claims: Claims, now_s: float) -> Revision:  # noqa: ARG002 - counts, at any time
         count = len(claims.inside)
@@ -39,13 +33,8 @@ class FirstThatFit:
 
     unbinds = False
 
-    def __init__(self, rank: Callable[[Workflow], float], share: float = 0.95) -> None:
-        self._rank = rank
+    def __init__(self, share: float = 0.95) -> None:
         self._share = share  # of the KV capacity
-
-    def rank(self, workflow: Workflow) -> float:
-        """As the system says."""
-        return self._rank(workflow)
 
     def revise(self, claims: Claims, now_s: float) -> Revision:  # noqa: ARG002 - the rank knows
         limit_tokens = int(claims.kv_tokens * self._share)
@@ -69,18 +58,6 @@ class FirstThatFit:
             return True
         needs: Tokens = claims.needs[claims.outside[0][1]]
         return claims.outside[0] > claims.inside[-1] and now_tokens + needs[0] > limit_tokens
-
-
-class RankedThatFit(OldestThatFit):
-    """Saga's rule with another rank: joins if what the set will need fits, stays while what it needs now does."""
-
-    def __init__(self, rank: Callable[[Workflow], float]) -> None:
-        super().__init__()
-        self._other_rank = rank
-
-    def rank(self, workflow: Workflow) -> float:
-        """As the system says."""
-        return self._other_rank(workflow)
 
 
 def _towards(chosen: list[RootId], claims: Claims) -> Revision:

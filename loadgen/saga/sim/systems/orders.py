@@ -6,6 +6,7 @@ None knows how long a task will be: what is expected of it is the mean of its cl
 from collections.abc import Callable
 from math import log2
 
+from saga.admission.expectations import Means
 from saga.admission.records import Step, Workflow
 from saga.contract.ids import TenantId
 from saga.contract.messages import Tag
@@ -38,6 +39,17 @@ class TaskTimes:
         return workflow.submitted_s + SLO * expected_s
 
 
+class By:
+    """A rank of workflows, for the active set, that looks at nothing else."""
+
+    def __init__(self, value: Callable[[Workflow], float]) -> None:
+        self._value = value
+
+    def of(self, workflow: Workflow, expected: Means) -> float:  # noqa: ARG002 - as it says
+        """As Rank."""
+        return self._value(workflow)
+
+
 class ByRank:
     """Steps in the order of a rank of their workflows. `learn`: told of workflows that are over."""
 
@@ -53,7 +65,7 @@ class ByRank:
         self._learn(workflow)
 
 
-class LeastAttained:
+class LeastAttainedSteps:
     """Program-level least attained service: the fewer engine-seconds a workflow has had, the sooner its next step.
 
     In levels that double, first come first served inside one, so that workflows alike do not take turns at every step.

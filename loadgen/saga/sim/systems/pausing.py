@@ -6,6 +6,7 @@ Usage of a worker is what its active workflows' contexts would take, resident or
 from collections.abc import Iterable
 from itertools import islice
 
+from saga.admission.expectations import Means
 from saga.admission.policy import NO_CHANGE, Claims, Revision
 from saga.admission.records import Workflow
 from saga.contract.ids import NO_WORKER, RootId, WorkerId
@@ -15,12 +16,26 @@ LOOK_TOKENS = 1e9  # more than any context: sets the classes of the waiting apar
 TRIES = 64  # waiting workflows looked at for one that fits
 
 
+class Readiness:
+    """The place among those that wait to be resumed: by class, the smallest first inside one."""
+
+    def __init__(self, *, largest_first: bool = False) -> None:
+        """`largest_first`: best fit decreasing."""
+        self._sign = -1.0 if largest_first else 1.0
+
+    def of(self, workflow: Workflow, expected: Means) -> float:  # noqa: ARG002 - what it holds alone
+        """As Rank."""
+        new = all(not session.context_tokens for session in workflow.sessions.values())
+        waits = 0 if workflow.steps and not new else 1 if workflow.steps else 2
+        return waits * LOOK_TOKENS + self._sign * _tokens(workflow)
+
+
 class PauseResume:
     """Pause the smallest, those in a tool call first, when a worker is over its threshold; resume to the emptiest.
 
     A workflow that generates is marked and paused at its step boundary. Waiting workflows resume in classes: those
     with a step that waits before new ones before those still in a tool call. Whoever waits longer than the timeout
-    resumes whether there is room or not.
+    resumes whether there is room or not. Goes by `Readiness`.
     """
 
     unbinds = True
@@ -31,23 +46,14 @@ class PauseResume:
         pause_to: float = 0.80,
         hysteresis: float = 0.10,
         timeout_s: float = 1_800.0,
-        *,
-        largest_first: bool = False,
     ) -> None:
-        """Shares of a worker's KV capacity. `largest_first`: best fit decreasing; else the smallest first."""
+        """Shares of a worker's KV capacity."""
         self._pause_at = pause_at
         self._pause_to = pause_to
         self._resume_to = pause_at - hysteresis
         self._timeout_s = timeout_s
-        self._sign = -1.0 if largest_first else 1.0
         self._marked: dict[RootId, None] = {}
         self._outside_since_s: dict[RootId, float] = {}  # oldest first
-
-    def rank(self, workflow: Workflow) -> float:
-        """The place among those that wait to be resumed."""
-        new = all(not session.context_tokens for session in workflow.sessions.values())
-        waits = 0 if workflow.steps and not new else 1 if workflow.steps else 2
-        return waits * LOOK_TOKENS + self._sign * _tokens(workflow)
 
     def revise(self, claims: Claims, now_s: float) -> Revision:
         """As ActiveSetPolicy."""

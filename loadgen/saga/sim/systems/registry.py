@@ -12,8 +12,10 @@ from typing import Any, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
+from saga.admission.margin import FIRST_SHARE
 from saga.admission.order import FairStart, TagPolicy
 from saga.admission.policy import ActiveSetPolicy, Everybody, OldestThatFit
+from saga.admission.ranks import ByAge, LeastAttained, LeastSlack, LeastWorkLeft, Rank
 from saga.admission.records import Workflow
 from saga.admission.worker_budgets import WorkerBudgets
 from saga.contract.tenants import TenantTerms
@@ -23,10 +25,10 @@ from saga.graph.forecast import Saga as SagaForecast
 from saga.placement.policy import CheapestStart, PlacementPolicy, SessionAffinity
 from saga.placement.stealing import IdleAndUneven, StealPolicy
 from saga.sim.systems.afs import PublishedShares, by_age
-from saga.sim.systems.caps import FirstThatFit, RankedThatFit, StaticCap
-from saga.sim.systems.orders import ByRank, LeastAttained, TaskTimes
+from saga.sim.systems.caps import FirstThatFit, StaticCap
+from saga.sim.systems.orders import By, ByRank, LeastAttainedSteps, TaskTimes
 from saga.sim.systems.paper import AgentFairShare, ThetaAffinity
-from saga.sim.systems.pausing import PauseResume
+from saga.sim.systems.pausing import PauseResume, Readiness
 from saga.sim.systems.retention import FixedTtl, StepsToRun
 from saga.sim.systems.routers import LeastLoaded, PrefixAware, RoundRobin
 from saga.worker.prefetch import NearReturn, PrefetchPolicy
@@ -72,12 +74,14 @@ class System(Struct):
     placement: Callable[[], PlacementPolicy]
     active_set: Callable[[], ActiveSetPolicy] = Everybody
     order: Callable[[], TagPolicy] = FairStart
+    rank: Callable[[], Rank] = ByAge
     retention: Callable[[], RetentionPolicy] = _lru
     stealing: Callable[[int], StealPolicy | None] = _no_stealing  # of the run's seed
     engine: EngineSettings = EngineSettings()
     forecasts: Callable[[], ForecastPolicy | None] = SagaForecast  # None: there is no graph service
     prefetch: Callable[[], PrefetchPolicy | None] = _nothing  # with a host tier
     supersede: bool = False  # fresh session tags once old ones pin dead KV
+    preempts: bool = False  # steps that run, by the engines' priorities
     terms: dict[str, TenantTerms] = {}  # weights and quotas of tenants, from the start
     shared_kv: bool = False  # every worker reaches the KV of all: only the bound can
 
@@ -117,14 +121,15 @@ def _cap(name: str, value: float | None, users_at_one: int) -> System:
 
 def _srpt(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
-    return System(name, _own_queues, lambda: RankedThatFit(_remaining), lambda: ByRank(_remaining))
+    return System(name, _own_queues, OldestThatFit, lambda: ByRank(_remaining), lambda: By(_remaining))
 
 
 def _edf(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
     times = TaskTimes()
     deadline = times.deadline_s
-    return System(name, _own_queues, lambda: FirstThatFit(deadline), lambda: ByRank(deadline, times.learn))
+    order = lambda: ByRank(deadline, times.learn)  # noqa: E731
+    return System(name, _own_queues, FirstThatFit, order, lambda: By(deadline))
 
 
 def _ttl(name: str, value: float | None, users_at_one: int) -> System:
@@ -141,13 +146,13 @@ def _steps_to_run(name: str, value: float | None, users_at_one: int) -> System:
 def _pause_resume(name: str, value: float | None, users_at_one: int) -> System:
     del users_at_one
     pause_at = PAUSE_AT if value is None else value
-    return System(name, SessionAffinity, lambda: PauseResume(pause_at, pause_at - 0.15))
+    return System(name, SessionAffinity, lambda: PauseResume(pause_at, pause_at - 0.15), rank=Readiness)
 
 
 def _attained(name: str, value: float | None, users_at_one: int) -> System:
     del users_at_one
     first_level_s = FIRST_LEVEL_S if value is None else value
-    return System(name, _own_queues, order=lambda: LeastAttained(first_level_s))
+    return System(name, _own_queues, order=lambda: LeastAttainedSteps(first_level_s))
 
 
 def _paper(name: str, value: float | None, users_at_one: int) -> System:
@@ -169,6 +174,12 @@ def _paper_afs(name: str, value: float | None, users_at_one: int) -> System:
 def _saga_without(**changed: Any) -> Maker:  # noqa: ANN401 - fields of System
     """One part of saga replaced by what the affinity baseline has there."""
     return lambda name, _value, _users: replace(_saga(name, None, 0), **changed)
+
+
+def _saga_fills(name: str, value: float | None, users_at_one: int) -> System:
+    """A fixed share of each worker's KV for the active set to join, instead of the one that is learnt."""
+    share = FIRST_SHARE if value is None else value
+    return replace(_saga(name, None, users_at_one), active_set=lambda: WorkerBudgets(share, learns=False))
 
 
 def _bound(name: str, value: float | None, users_at_one: int) -> System:
@@ -196,6 +207,12 @@ _MAKERS: dict[str, Maker] = {
     "saga": _saga,
     "paper-afs": _paper_afs,
     "saga-by-age": _saga_without(active_set=lambda: WorkerBudgets(line=by_age)),
+    "saga-age": _saga_without(rank=ByAge),
+    "saga-las": _saga_without(rank=LeastAttained),
+    "saga-slack": _saga_without(rank=LeastSlack),
+    "saga-srpt-aging": _saga_without(rank=LeastWorkLeft),
+    "saga-fills": _saga_fills,
+    "saga-preempts": _saga_without(preempts=True, engine=EngineSettings(priority_scheduling=True)),
     "saga-no-active-set": _saga_without(active_set=Everybody),
     "saga-one-budget": _saga_without(active_set=OldestThatFit),
     "saga-no-leeway": _saga_without(active_set=lambda: WorkerBudgets(lenient=False)),

@@ -44,11 +44,12 @@ def test_unstable_runs_are_marked_and_saga_gets_no_ratio_beside_them(report):
 
 
 def test_classes_of_tasks_have_a_table_where_there_are_some(report):
-    classes = (ClassFigures("heavy", 5, 100.0, 200.0, 0.5), ClassFigures("light", 5, 10.0, 20.0, 1.0))
+    classes = (ClassFigures("heavy", 5, 100.0, 200.0, 0.5, 0.75, 0.2), ClassFigures("light", 5, 10.0, 20.0, 1.0))
     runs = [replace(run, by_class=classes) for run in report.runs]
     text = markdown(Report(tuple(runs), ratios(runs)))
-    assert "| system | heavy: SLO %, P95 s | light: SLO %, P95 s |" in text
-    assert "| saga | 50, 200 | 100, 20 |" in text
+    assert "| system | heavy: SLO %, class SLO %, P95 s | light: SLO %, class SLO %, P95 s |" in text
+    assert "| saga | 50.0, 75.0, 200 | 100.0, -, 20 |" in text
+    assert "| out of anyone's reach | -, 20.0, - | -, -, - |" in text
     assert "heavy" not in markdown(report)
 
 
@@ -64,3 +65,28 @@ def test_figures_are_whole_svg_files_with_their_colours_written_out(report, tmp_
         assert "mean TCT" in "".join(root.itertext())
     again = write_figures(tmp_path, report)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
+
+
+def test_tasks_a_minute_are_drawn_against_completion_time_where_the_share_of_kv_was_set(report, tmp_path):
+    one = next(run for run in report.runs if run.system == "saga" and run.pressure == 2.0 and run.host_tier == "off")
+    measured = {"saga-fills:0.5": (2_000.0, 3.1), "saga-fills:0.9": (1_400.0, 5.1), "saga": (1_390.0, 5.2)}
+    runs = [
+        replace(one, system=system, tct_s=replace(one.tct_s, mean=mean_s), tasks_per_min=per_min)
+        for system, (mean_s, per_min) in measured.items()
+    ]
+    (path,) = write_figures(tmp_path, Report(tuple(runs), ratios(runs)))
+    assert path.name == "throughput-swe-bench-on-small-pressure-2-tier-off.svg"
+    text = "".join(ET.fromstring(path.read_text()).itertext())
+    assert "50% of KV" in text
+    assert "saga: learnt" in text
+    assert "tasks a minute" in text
+
+
+def test_service_of_each_tenant_is_drawn_for_every_run_with_details(details, tmp_path):
+    several = [detail for detail in details if len(detail.tenants) > 1]
+    written = write_figures(tmp_path, Report((), ()), details)
+    assert len(written) == len({(d.workload, d.system) for d in several}) > 0
+    for path in written:
+        assert path.name.startswith("service-")
+        assert ":" not in path.name
+        assert several[0].tenants[0] in "".join(ET.fromstring(path.read_text()).itertext())
