@@ -114,8 +114,8 @@ class Joining:
         return {}
 
     def _where(self, place: Ranked, known: Refusal | None) -> WorkerId:
-        """Where it may join: where its KV is, if there is room, else where most room is left, else where its KV is, in
-        the place of younger ones. Nowhere: NO_WORKER."""
+        """Where it may join: where its KV is, if there is room, else where most is forecast to be left, else where its
+        KV is, in the place of younger ones. Nowhere: NO_WORKER."""
         claims, root = self._claims, place[1]
         needs = claims.needs[root]
         same = known is not None and known.needs == needs and known.after <= self._passed  # turns may have changed
@@ -128,9 +128,17 @@ class Joining:
         }
         home = claims.workflows[root].kv_home(claims.workers)
         if left_tokens:
-            return home if home in left_tokens else min(left_tokens, key=lambda w: (-left_tokens[w], w))
+            return home if home in left_tokens else min(left_tokens, key=lambda w: (self._fullness(w, needs), w))
         returns = home and home in looked_at and self._open(home, place) and self._fits_by_age(home, place, needs)
         return home if returns else NO_WORKER
+
+    def _fullness(self, worker_id: WorkerId, needs: Tokens) -> float:
+        """The largest share of its KV that the worker's members are forecast to need at any horizon, with the newcomer.
+
+        Room now says who came last; the forecast says who will be in each other's way.
+        """
+        used = self._joined.get(worker_id, self._claims.seats.at(worker_id).tokens)
+        return max(plus(used, needs)) / max(1, self._budget(worker_id))
 
     def _fits_by_age(self, worker_id: WorkerId, place: Ranked, needs: Tokens) -> bool:
         """Whether there is room beside those who are older, or another tenant's: who is younger is paused for it, at

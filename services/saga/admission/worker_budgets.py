@@ -16,6 +16,7 @@ from saga.admission.yielding import yielding
 from saga.contract.ids import NO_WORKER, PoolId, RootId, WorkerId
 from saga.contract.messages import Forecast
 
+UNLIKELY_RETURN = 0.2  # of a session, as the graph forecasts it: below this it has ended
 KEEP_ABOVE = 0.05  # of a worker's KV: who is in stays a little longer than another would join
 
 
@@ -31,10 +32,10 @@ class WorkerBudgets:
     """Tenants in turn, by rank (age) inside one, each workflow on a worker that has room for it.
 
     *Joins* where it fits beside the worker's members, now and a few steps ahead: where most of its KV is, or else where
-    most room is left. One that has been in before and fits nowhere joins where its KV is if it fits there beside those
-    who are older. *Stays* while what its worker's members need now fits, or misses it by so little that prefilling
-    it again costs less than a pause (`leeway.py`); when they have outgrown that, the youngest without a step under way
-    is paused, of the tenant that holds most there; never the oldest of all.
+    most is forecast to be left. One that has been in before and fits nowhere joins where its KV is if it fits there
+    beside those who are older. *Stays* while what its worker's members need now fits, or misses it by so little that
+    prefilling it again costs less than a pause (`leeway.py`); when they have outgrown that, the youngest without a step
+    under way is paused, of the tenant that holds most there; never the oldest of all.
 
     *One that fits nowhere* is promised the worker where least is missing: nobody younger joins that one before it, so
     it waits for the worker's present members at most, however many pass it on other workers. When those are all in a
@@ -65,7 +66,10 @@ class WorkerBudgets:
 
     def held_s(self, forecast: Forecast) -> float:
         """As HoldsClaims: a minute, or not at all. A place given up sooner goes to somebody who is still there when its
-        KV is needed again."""
+        KV is needed again. One that has most likely ended is held no place: its KV, the largest that it ever had, would
+        be nobody's for a fifth of a short task's time."""
+        if forecast.samples and forecast.returns < UNLIKELY_RETURN:
+            return 0.0
         return LONGEST_HELD_S if held_s(forecast) > 0.0 else 0.0
 
     def impatient(self) -> Iterable[PoolId]:

@@ -179,6 +179,7 @@ class EngineCore:
             self._finish(request, "abort", now_s)
         if not self._batch.running:
             self._end_s = -1.0
+            self.stats.works(now_s, busy=False)
 
     def _flush(self) -> None:
         if self.idle:
@@ -234,6 +235,7 @@ class EngineCore:
             self.stats.iterations += 1
         else:
             self._end_s = -1.0
+        self.stats.works(now_s, busy=self._end_s >= 0.0)
 
     def _make_way(self, now_s: float) -> None:
         """End an iteration of several decode passes (a shrunk profile's) after the pass that runs now."""

@@ -7,6 +7,8 @@ class EngineStats:
     """Counters of one EngineCore; they only grow."""
 
     __slots__ = (
+        "_busy_s",
+        "_busy_since_s",
         "aborted",
         "cached_tokens",
         "finished",
@@ -31,6 +33,20 @@ class EngineStats:
         """Tokens computed by prefill, after retractions too."""
         self.generated_tokens = 0
         self.retractions = 0
+        self._busy_s = 0.0
+        self._busy_since_s: float | None = None
+
+    def works(self, now_s: float, *, busy: bool) -> None:
+        """From now on iterations follow each other, or nothing runs."""
+        if busy and self._busy_since_s is None:
+            self._busy_since_s = now_s
+        elif not busy and self._busy_since_s is not None:
+            self._busy_s += now_s - self._busy_since_s
+            self._busy_since_s = None
+
+    def busy_s(self, now_s: float) -> float:
+        """For how long something ran, until now."""
+        return self._busy_s + (now_s - self._busy_since_s if self._busy_since_s is not None else 0.0)
 
     def finish(self, request: EngineRequest, reason: str) -> None:
         """Count a request's end."""

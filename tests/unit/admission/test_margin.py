@@ -1,5 +1,6 @@
 """How full workers are planned follows what it costs: engines' time spent on prefilling what had been there."""
 
+import msgspec
 import pytest
 from admission_story import POOL, Story, ready, step_id
 from forecasts import forecast
@@ -116,6 +117,15 @@ def test_a_place_is_held_for_a_minute_or_not_at_all():
 
     assert hold_s(forecast_of(1.0, 2.0)) == LONGEST_HELD_S
     assert hold_s(forecast_of(200.0, 3_000.0)) == 0.0
+
+
+def test_no_place_is_held_for_a_session_that_has_most_likely_ended():
+    forecast = msgspec.structs.replace(forecast_of(1.0, 2.0), samples=20)
+    hold_s = WorkerBudgets().held_s
+
+    assert hold_s(msgspec.structs.replace(forecast, returns=0.1)) == 0.0
+    assert hold_s(msgspec.structs.replace(forecast, returns=0.1, samples=0)) == LONGEST_HELD_S, "nobody has learnt that"
+    assert hold_s(msgspec.structs.replace(forecast, returns=0.9)) == LONGEST_HELD_S
 
 
 def test_the_hold_is_that_of_the_policy():
