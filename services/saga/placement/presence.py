@@ -1,12 +1,13 @@
 """Workers come, go, fall silent and lose residency messages. Called by `state.py` alone."""
 
 from saga.contract.ids import WorkerId
-from saga.contract.messages import Heartbeat, ResyncRequest, WorkerHello, WorkerLeaving
+from saga.contract.messages import Heartbeat, ResyncRequest, StepFinished, WorkerHello, WorkerLeaving
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Effect, Log, Publish
 from saga.kv.residency import ResyncNeeded
 from saga.placement.board import Board
 from saga.placement.dispatch import Dispatcher
+from saga.placement.drains import Drains
 
 WORKER_SILENT_S = 3.0  # without a heartbeat: nothing new starts there
 HOME_GRACE_S = 1.5  # after a start: how long to wait for a home that has not said hello yet
@@ -28,14 +29,18 @@ class Presence:
         self._holder_id = holder_id
         self._born_s = now_s
         self._silent_s = silent_s
+        self.drains = Drains(board, dispatch, subjects)
         self._resyncs_s: dict[WorkerId, float] = {}
 
     def heartbeat(self, beat: Heartbeat, now_s: float) -> Effects:
         """A worker lives; its engine may not."""
         effects = self.hello(beat.worker, now_s)
         worker = self._board.workers[beat.worker.worker_id]
+        if beat.worker.epoch < worker.hello.epoch:
+            return []
         was_usable = worker.usable(now_s)
         worker.healthy = beat.healthy
+        effects += self.drains.told(worker, draining=beat.draining)
         resync = self._board.index.expect(beat.worker.worker_id, beat.worker.epoch, beat.residency_seq)
         effects += self.resync(resync, now_s)
         if worker.usable(now_s) and not was_usable:
@@ -48,7 +53,9 @@ class Presence:
         """A worker joins, or says again who it is."""
         known = self._board.workers.get(hello.worker_id)
         if known is not None and hello.epoch < known.hello.epoch:
-            return []
+            if now_s - known.seen_s <= self._silent_s:
+                return []
+            self._board.index.drop_worker(hello.worker_id)  # the newer one is gone, or a clock was put back
         worker, fresh = self._board.hello(hello, now_s)
         if not fresh:
             return []
@@ -64,6 +71,10 @@ class Presence:
         if leaving.engine_died:
             self._board.index.drop_worker(leaving.worker_id)
         return self._dispatch.scatter(leaving.worker_id, now_s)
+
+    def finished(self, finished: StepFinished) -> Effects:
+        """A step is over there."""
+        return self.drains.finished(finished)
 
     def suspect(self, worker_id: WorkerId, now_s: float) -> None:
         """A gateway could not reach its engine: believe the worker again after a while."""

@@ -59,6 +59,7 @@ async def serve(app: App) -> None:
             subjects.every_residency(),
             subjects.resync_inbox(holder_id),
             subjects.leader_hello(),
+            subjects.worker_standing(),
         ],
         leads_on=[
             subjects.step_admitted(),
@@ -66,6 +67,7 @@ async def serve(app: App) -> None:
             subjects.every_step_end(),
             subjects.gateway_word(),
             subjects.every_sessions_released(),
+            subjects.placement_ask(),
         ],
     )
     await candidate.start()
@@ -85,6 +87,12 @@ def _watch_levels(state: PlacementState) -> None:
     )
     metrics.gauge("saga_placement_superseded_pages", "Pages that fresh session tags have let go").set_function(
         lambda: state.superseded_pages
+    )
+    metrics.levels(
+        "saga_placement_quarantined_workers", "Workers that are not believed", "reason", state.trust.quarantined
+    )
+    metrics.gauge("saga_placement_draining_workers", "Workers that an operator wants empty").set_function(
+        lambda: sum(worker.draining for worker in tuple(board.workers.values()))
     )
     metrics.gauge("saga_placement_stale_workers", "Workers whose residency awaits a snapshot").set_function(
         lambda: len(board.index.stale_workers())
