@@ -39,6 +39,7 @@ from saga.worker.events import (
     BusAway,
     CheckEngine,
     CloseTag,
+    Drain,
     EngineGone,
     KvEvents,
     KvEventsLost,
@@ -175,6 +176,8 @@ class WorkerState:
                 return self._health(healthy=True, now_s=now_s)
             case LoadMissed():
                 return self._health(healthy=False, now_s=now_s)
+            case Drain(on):
+                return self._beat(now_s) if self.presence.drained(on=on) else []
             case Attached():
                 return self._attached(event, now_s)
             case EngineGone():
