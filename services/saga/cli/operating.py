@@ -59,7 +59,7 @@ def acting(command: str, act: Act) -> Callable[[argparse.Namespace], int]:
         name = os.environ.get("SAGA_CELL", "main")
         bus = await NatsBus.connect(nats_url(os.environ, flags.state_dir), name=command, cell=name)
         try:
-            await act(flags, Cell(bus, name), Console(highlight=False, width=_width()))
+            await act(flags, Cell(bus, name), console())
         finally:
             await bus.close()
 
@@ -76,6 +76,11 @@ def acting(command: str, act: Act) -> Callable[[argparse.Namespace], int]:
         return 0
 
     return main
+
+
+def console() -> Console:
+    """Where a command's output goes."""
+    return Console(highlight=False, width=_width())
 
 
 def _width() -> int | None:

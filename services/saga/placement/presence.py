@@ -34,13 +34,13 @@ class Presence:
 
     def heartbeat(self, beat: Heartbeat, now_s: float) -> Effects:
         """A worker lives; its engine may not."""
-        effects = self.hello(beat.worker, now_s)
+        known = self._board.workers.get(beat.worker.worker_id)
+        was_usable = known is not None and known.usable(now_s)
+        effects = self.hello(beat.worker, now_s, draining=beat.draining)
         worker = self._board.workers[beat.worker.worker_id]
         if beat.worker.epoch < worker.hello.epoch:
             return []
-        was_usable = worker.usable(now_s)
         worker.healthy = beat.healthy
-        effects += self.drains.told(worker, draining=beat.draining)
         resync = self._board.index.expect(beat.worker.worker_id, beat.worker.epoch, beat.residency_seq)
         effects += self.resync(resync, now_s)
         if worker.usable(now_s) and not was_usable:
@@ -49,18 +49,19 @@ class Presence:
             effects += self._dispatch.scatter(beat.worker.worker_id, now_s)
         return effects
 
-    def hello(self, hello: WorkerHello, now_s: float) -> Effects:
-        """A worker joins, or says again who it is."""
+    def hello(self, hello: WorkerHello, now_s: float, *, draining: bool | None = None) -> Effects:
+        """A worker joins, or says again who it is. `draining`: that it is to be empty; None: it does not say."""
         known = self._board.workers.get(hello.worker_id)
         if known is not None and hello.epoch < known.hello.epoch:
             if now_s - known.seen_s <= self._silent_s:
                 return []
             self._board.index.drop_worker(hello.worker_id)  # the newer one is gone, or a clock was put back
         worker, fresh = self._board.hello(hello, now_s)
+        effects = self.drains.told(worker, draining=draining) if draining is not None else []
         if not fresh:
-            return []
+            return effects
         worker.healthy = True
-        return self._dispatch.serve(hello.worker_id, now_s)
+        return effects + self._dispatch.serve(hello.worker_id, now_s)
 
     def leaving(self, leaving: WorkerLeaving, now_s: float) -> Effects:
         """Nothing new starts there."""

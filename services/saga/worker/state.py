@@ -193,7 +193,8 @@ class WorkerState:
         self.endings.attached(now_s)
         hello = self.presence.attached(facts, event.epoch, tags=self._retention.tags)
         told = Log("worker.attached", {"model": facts.model, "epoch": event.epoch, "session_tags": hello.session_tags})
-        return [told, *self._announce(hello), *self._beat(now_s)]
+        # One that is to be empty says so with its first word: nobody may start anything on it in between.
+        return [told, *self._announce(None if self.presence.draining else hello), *self._beat(now_s)]
 
     def _engine_gone(self, now_s: float) -> Effects:
         """Its KV, its requests and its session tags went with it."""
