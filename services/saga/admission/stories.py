@@ -10,17 +10,20 @@ from typing import Final
 
 from msgspec import structs
 
+from saga.admission.needs import room_tokens
 from saga.admission.quotas import Quotas
 from saga.admission.records import Step, Workflow
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
-from saga.contract.ids import NO_WORKER, RootId
+from saga.contract.ids import NO_WORKER, PoolId, RootId, WorkerId
 from saga.contract.messages import LeaderHello, Message, Refused, StepAdmitted, StepReady, StepRefused, WhyAsk, WhyTold
-from saga.contract.why_messages import Fact, Moment, StepTold, WorkflowTold
+from saga.contract.why_messages import Fact, Moment, StepTold, Weighed, WorkflowTold
 from saga.kernel.effects import Answer, Effect, Publish
 from saga.kernel.steps import StepState
 from saga.kernel.stories import MAX_STORIES, Stories, Story
 
+OTHERS_TOLD: Final = 6
+MAX_WEIGHED: Final = 64  # workers that are put in order for it
 NAMED: Final = 3  # workflows in a sentence
 MAX_TURNS: Final = 32  # of one workflow: times it joined or left the active set
 MAX_JOINS: Final = 1_024  # of all workflows, newest
@@ -96,18 +99,41 @@ class AdmissionStories:
         before = self._waits_since.pop(admitted.step.step_id, None)
         joined = self._joined - before - 1 if before is not None else -1  # its own workflow is the last
         names = list(self._joins)[-joined - 1 : -1] if joined > 0 else []
+        workflow = self._roster.workflows.get(admitted.step.root)
+        bound = workflow is not None and bool(admitted.home) and admitted.home == workflow.bound
+        if bound and admitted.new_session:
+            story.weighed = self._weighed(admitted.step.pool, admitted.home)
         story.add(
             "admitted",
             now_s,
             attempt,
             admitted.home,
             {
+                "bound": int(bound),
                 "waited": "" if admitted.waited == "none" else admitted.waited,
                 "joined_before": joined,
                 "last_of_them": ", ".join(names[-NAMED:]),
                 "tag_s": round(admitted.tag.virtual_start_s, 3),
             },
         )
+
+    def _weighed(self, pool_id: PoolId, chosen: WorkerId) -> tuple[Weighed, ...]:
+        """Workers by the KV that their workflows need, which is what a policy that binds chooses by."""
+        pool = self._roster.pool(pool_id)
+        others = [worker_id for worker_id in pool.workers if worker_id != chosen]
+        if len(others) < MAX_WEIGHED:
+            others.sort(key=lambda worker_id: (pool.seats.at(worker_id).tokens[0], worker_id))
+        told = []
+        for worker_id in (chosen, *others[:OTHERS_TOLD]):
+            hello, seat = pool.workers.get(worker_id), pool.seats.at(worker_id)
+            if hello is not None:
+                terms: dict[str, Fact] = {
+                    "workflows": len(seat.members),
+                    "needs_tokens": seat.tokens[0],
+                    "room_tokens": room_tokens(hello),
+                }
+                told.append(Weighed(worker=worker_id, chosen=worker_id == chosen, terms=terms))
+        return tuple(told)
 
     def _waits(self, step: Step, now_s: float) -> None:
         story = self._stories.of(step.step.step_id)

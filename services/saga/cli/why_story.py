@@ -89,7 +89,7 @@ def story_of(admission: StepTold | None, placement: StepTold | None, kv: KvTold 
         heard_s=first.heard_s,
         over=last.over,
         lines=tuple(lines),
-        weighed=last.weighed,
+        weighed=_choice(placement) or _choice(admission) or last.weighed,
         cached=cached,
         missed_tokens=missed,
         let_go=let_go,
@@ -146,6 +146,12 @@ def _line(by: Teller, moment: Moment, offset_s: float) -> Line:
         worker=moment.worker,
         facts=moment.facts,
     )
+
+
+def _choice(told: StepTold | None) -> tuple[Weighed, ...]:
+    """Workers that were weighed, where there was a choice."""
+    weighed = told.weighed if told is not None else ()
+    return weighed if any(not one.chosen and one.terms for one in weighed) else ()
 
 
 def _offset_s(admission: StepTold | None, placement: StepTold | None) -> float:

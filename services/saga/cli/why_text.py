@@ -109,7 +109,8 @@ def _admitted(line: Line) -> str:
     joined = facts.get("joined_before", 0)
     text = "it may run" + _because(facts)
     text += f"; {joined:,} workflows joined before it, last {facts.get('last_of_them')}" if joined else ""
-    return text + (f"; its session ran on {line.worker} last" if line.worker else "")
+    home = f"; its workflow is bound to {line.worker}" if facts.get("bound") else f"; it ran on {line.worker} last"
+    return text + (home if line.worker else "")
 
 
 def _because(facts: Mapping[str, Fact]) -> str:
@@ -130,7 +131,8 @@ def _waits(line: Line) -> str:
 def _granted(line: Line) -> str:
     facts = line.facts
     reason = str(facts.get("reason", ""))
-    text = f"{line.worker}: {REASONS.get(reason, reason)}; {facts['expected_tokens']:,} prompt tokens should be cached"
+    why = "admission bound its workflow there" if facts.get("new_session") and reason == "home" else REASONS.get(reason)
+    text = f"{line.worker}: {why or reason}; {facts['expected_tokens']:,} prompt tokens should be cached"
     if moved := facts.get("moved_from") or facts.get("ran_at"):
         left = f", where {facts['left_tokens']:,} of them were" if "left_tokens" in facts else ""
         text += f"; it moves there from {moved}{left}"

@@ -1,7 +1,7 @@
 """Workers come, go, fall silent and lose residency messages. Called by `state.py` alone."""
 
 from saga.contract.ids import WorkerId
-from saga.contract.messages import Heartbeat, ResyncRequest, StepFinished, WorkerHello, WorkerLeaving
+from saga.contract.messages import Heartbeat, ResyncRequest, WorkerHello, WorkerLeaving
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Effect, Log, Publish
 from saga.kv.residency import ResyncNeeded
@@ -29,7 +29,7 @@ class Presence:
         self._holder_id = holder_id
         self._born_s = now_s
         self._silent_s = silent_s
-        self.drains = Drains(board, dispatch, subjects)
+        self.drains = Drains(board)
         self._resyncs_s: dict[WorkerId, float] = {}
 
     def heartbeat(self, beat: Heartbeat, now_s: float) -> Effects:
@@ -72,10 +72,6 @@ class Presence:
         if leaving.engine_died:
             self._board.index.drop_worker(leaving.worker_id)
         return self._dispatch.scatter(leaving.worker_id, now_s)
-
-    def finished(self, finished: StepFinished) -> Effects:
-        """A step is over there."""
-        return self.drains.finished(finished)
 
     def suspect(self, worker_id: WorkerId, now_s: float) -> None:
         """A gateway could not reach its engine: believe the worker again after a while."""

@@ -226,7 +226,8 @@ class PlacementState:
             self.board.settle(session, finished.worker_id, finished.prompt_tokens + finished.output_tokens)
             if not finished.tools and finished.finish_reason != "tool_calls":
                 self.board.answers(finished.session, finished.parent, finished.root)
-        return effects + self._presence.finished(finished)
+            self._presence.drains.finished(finished)
+        return effects
 
     def _released(self, released: SessionsReleased) -> Effects:
         """Their KV may go: it no longer counts against the worker, which stays their home as long as it lasts, unless

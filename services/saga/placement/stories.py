@@ -231,6 +231,7 @@ class PlacementStories:
                 "expected_tokens": grant.cached_tokens,
                 "cost_s": round(grant.cost_s, 6),
                 "waited": "" if grant.waited == "none" else grant.waited,
+                "new_session": int(grant.new_session),
                 "moved_from": grant.moved_from,
                 "ran_at": grant.ran_at if grant.ran_at != grant.worker_id else "",
                 "left_tokens": grant.left_tokens,
