@@ -15,7 +15,7 @@ LIAR_BREAKS: Final = 0.8
 BROKEN_WEIGHT: Final = log(LIAR_BREAKS / HONEST_BREAKS)
 KEPT_WEIGHT: Final = log((1 - LIAR_BREAKS) / (1 - HONEST_BREAKS))
 LIAR_SCORE: Final = 16.0  # 14 broken promises in a row; e**16 promises between two false alarms of the worst honest one
-RECENT: Final = 0.02  # weight of the newest promise in the share of broken ones
+RECENT: Final = 0.02  # least weight of the newest promise in the means
 FALSE_BEATS: Final = 5  # in a row
 COMEBACKS: Final = 8  # within COMEBACK_WINDOW_S; a new engine counts twice, an answer that was late once
 COMEBACK_WINDOW_S: Final = 60.0
@@ -50,9 +50,10 @@ class Conduct:
         """A promise was judged, and is not excused."""
         self.judged += 1
         self.score = max(0.0, self.score + (BROKEN_WEIGHT if broken else KEPT_WEIGHT))
-        self.broken_share += RECENT * (broken - self.broken_share)
-        self.expected_tokens += RECENT * (expected_tokens - self.expected_tokens)
-        self.cached_tokens += RECENT * (min(cached_tokens, expected_tokens) - self.cached_tokens)
+        weight = max(RECENT, 1.0 / self.judged)
+        self.broken_share += weight * (broken - self.broken_share)
+        self.expected_tokens += weight * (expected_tokens - self.expected_tokens)
+        self.cached_tokens += weight * (min(cached_tokens, expected_tokens) - self.cached_tokens)
 
     def beat(self, *, contradicted: bool) -> None:
         """It said how much runs there; gateways know of more that has run there for long."""

@@ -41,6 +41,7 @@ PROBATION_KEPT: Final = 4  # promises more kept than broken
 PROBATION_BROKEN: Final = 3
 HELD_S: Final = 10.0  # a step that has run for so long is seen by any honest look at the engine
 MOVED_S: Final = 5.0  # and its gateway was heard of it so lately
+LEAST_JUDGED: Final = 5  # promises of another worker, for it to count as an example
 OTHERS_BROKEN_SHARE: Final = 0.4  # where a pool's others break as many, the measure is at fault, not the worker
 
 Effects = list[Effect]
@@ -209,24 +210,24 @@ class Trust:
             return []
         standing = self._standings.get(worker_id)
         what = standing.what if standing is not None else "serving"
-        charge = self._proven(worker, conduct.charge(now_s), conduct)
+        charge = self._proven(worker, conduct.charge(now_s))
         if what == "quarantined":
             return self._out(worker, conduct, now_s)
         if charge and self._dispensable(worker, now_s):
             return self._quarantine(worker, charge, conduct, now_s)
         return self._probation_over(worker, now_s) if what == "probation" else []
 
-    def _proven(self, worker: Worker, charge: Charge, conduct: Conduct) -> Charge:
+    def _proven(self, worker: Worker, charge: Charge) -> Charge:
         """The charge, unless all of its pool do the same: then it is not the worker."""
         if charge != "pages_not_there":
             return charge
         others = [
-            self._conducts[other.hello.worker_id].broken_share
+            self.conduct(other.hello.worker_id)
             for other in self._board.in_pool(worker.hello.pool)
-            if other is not worker and self._conducts.get(other.hello.worker_id, conduct).judged
+            if other is not worker
         ]
-        usual = sorted(others)[len(others) // 2] if others else 0.0
-        return charge if usual < OTHERS_BROKEN_SHARE else ""
+        shares = sorted(other.broken_share for other in others if other.judged >= LEAST_JUDGED)
+        return "" if shares and shares[(len(shares) - 1) // 2] >= OTHERS_BROKEN_SHARE else charge
 
     def _dispensable(self, worker: Worker, now_s: float) -> bool:
         """Whether another worker of its pool serves."""
