@@ -166,6 +166,8 @@ class AdmissionStories:
         workflow = self._roster.workflows[step.step.root]
         if quota := self._quotas.waits_for(step):
             return {"limit": "quota", "quota": quota, "tenant": workflow.tenant}
+        if self._quotas.hears_first(step, self._now_s):
+            return {"limit": "takeover"}
         pool = self._roster.pool(workflow.pool)
         if not pool.workers:
             return {"limit": "no_worker"}

@@ -92,6 +92,8 @@ def waiting(facts: Mapping[str, Fact]) -> str:
     match facts.get("limit"):
         case "quota":
             return f"tenant {facts['tenant']} is at its quota {facts['quota']}"
+        case "takeover":
+            return "a new leader hears first what runs, since its tenant has quotas"
         case "no_worker":
             return "no worker serves this model now"
     own, tenants = int(facts.get("own_before", 0)), int(facts.get("tenants_before", 0))

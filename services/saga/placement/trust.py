@@ -73,6 +73,7 @@ class Trust:
         self._promises = Promises()
         self._conducts: dict[WorkerId, Conduct] = {}
         self._standings: dict[WorkerId, _Standing] = {}
+        self.quarantined_so_far = 0
 
     # --- questions ---------------------------------------------------------------------------------------------
 
@@ -241,6 +242,7 @@ class Trust:
         standing = self._standings.setdefault(worker_id, _Standing())
         for_s = min(MAX_QUARANTINE_S, QUARANTINE_S * 2**standing.times)
         standing.times = min(standing.times + 1, 16)
+        self.quarantined_so_far += 1
         standing.until_s = now_s + for_s
         facts: dict[str, str | int | float | bool] = {
             "worker": worker_id,
