@@ -62,10 +62,12 @@ class Counted:
             counts.clear()
 
 
-def measure(workload: str, workers: int, pressure: float, seconds: float) -> dict[str, Any]:
+def measure(workload: str, sessions: Path | None, workers: int, pressure: float, seconds: float) -> dict[str, Any]:
     """One run."""
     cluster = "paper" if workload != "coding-sessions" else "long"
-    spec = RunSpec(workload, "saga", cluster, 42, pressure=pressure, workers=workers, tasks=40 * workers)
+    spec = RunSpec(
+        workload, "saga", cluster, 42, pressure=pressure, workers=workers, tasks=40 * workers, sessions=sessions
+    )
     simulation = Simulation(spec)
     counted = Counted(simulation.world)
     simulation.agenda.run(WARM_S)
@@ -99,12 +101,13 @@ def main() -> int:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--workload", default="swe-bench")
+    parser.add_argument("--sessions", type=Path, metavar="FILE", help="for coding-sessions")
     parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--pressure", type=float, default=0.65)
     parser.add_argument("--seconds", type=float, default=200.0, help="virtual")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
-    found = measure(flags.workload, flags.workers, flags.pressure, flags.seconds)
+    found = measure(flags.workload, flags.sessions, flags.workers, flags.pressure, flags.seconds)
     for name, value in found.items():
         if not isinstance(value, dict):
             print(f"{name:<24}{value if isinstance(value, str | int) else round(value, 2):>12}")
