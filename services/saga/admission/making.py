@@ -50,4 +50,5 @@ def make_core(making: Making) -> AdmissionState:
         weights={TenantId(tenant): weight for tenant, weight in making.weights.items()},
         max_wait_s=making.max_wait_s,
         infer_end_s=making.infer_end_s,
+        stories=True,
     )

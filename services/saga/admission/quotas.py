@@ -94,6 +94,10 @@ class Quotas:
         minute = minutes.get(book.held_for)
         return max(WAITING_RETRY_S, minute.free_in_s(now_s, 1)) if minute is not None else WAITING_RETRY_S
 
+    def hears_first(self, step: Step, now_s: float) -> bool:
+        """Whether the step waits only because this leader is new and does not know yet what runs."""
+        return now_s < self._quiet_until_s and self._tenants.of(step.step.tenant).limited
+
     def waits_for(self, step: Step) -> str:
         """The quota, with its value, that the step waits for; empty: for none."""
         book = self._tenants.of(step.step.tenant)

@@ -1,7 +1,7 @@
 """Admission's books: workflows by rank and in turn, pools and their KV, and who is active. Says nothing."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import merge
 
 from saga.admission.expectations import Expectations
@@ -148,6 +148,7 @@ class Roster:
         self.expectations = Expectations()
         self.weights = Weights(self._left)
         self.tenants = TenantBooks()
+        self.told: Callable[[Workflow, str], None] | None = None  # who wants to know of who joins and leaves
         self._rank = rank
         self._wait_bound_s = wait_bound_s
 
@@ -274,6 +275,8 @@ class Roster:
         pool.seat(workflow)
         self.tenants.joined(workflow)
         self._keep(pool, workflow)
+        if self.told is not None:
+            self.told(workflow, "joined")
 
     def moved(self, workflow: Workflow) -> None:
         """Its KV is elsewhere now: one that is bound is so to where most of it is."""
@@ -289,6 +292,8 @@ class Roster:
         pool, root = self.pool(workflow.pool), workflow.root
         if root not in pool.active:
             return
+        if self.told is not None:
+            self.told(workflow, "left")
         workflow.active = False
         workflow.bound = NO_WORKER
         pool.active.discard(root)

@@ -79,7 +79,7 @@ async def serve(app: App) -> None:
         "admission",
         holder_id,
         subjects,
-        follows=[subjects.worker_presence(), subjects.leader_hello()],
+        follows=[subjects.worker_presence(), subjects.leader_hello(), subjects.worker_standing()],
         leads_on=[
             subjects.step_ready(),
             subjects.every_gateway(),
@@ -89,6 +89,7 @@ async def serve(app: App) -> None:
             subjects.gateway_word(),
             subjects.placement_word(),
             subjects.tenants_ask(),
+            subjects.admission_ask(),
             subjects.workflow_ended(),
         ],
     )

@@ -23,6 +23,7 @@ from saga.admission.ranks import ByAge, Rank
 from saga.admission.records import Step, Workflow, load
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
+from saga.admission.stories import AdmissionStories
 from saga.contract.ids import PoolId, TenantId
 from saga.contract.messages import (
     Forecast,
@@ -42,8 +43,10 @@ from saga.contract.messages import (
     StepReady,
     StepStarted,
     TenantsAsk,
+    WhyAsk,
     WorkerHello,
     WorkerLeaving,
+    WorkerStands,
     WorkflowEnded,
 )
 from saga.contract.subjects import Subjects
@@ -84,6 +87,7 @@ class AdmissionState:
         infer_end_s: float = 0.0,
         worker_silent_s: float = WORKER_SILENT_S,
         idle_tick_s: float = IDLE_TICK_S,
+        stories: bool = False,  # remember recent steps for `saga why`
     ) -> None:
         self.leading = False
         self.roster = Roster(rank or ByAge(), max_wait_s / 2)
@@ -101,6 +105,7 @@ class AdmissionState:
         self._placement_fence = 0
         self._highest_fence = 0
         self._presence = Presence(self.roster, worker_silent_s)
+        self._stories = AdmissionStories(self.roster, self.book, self._quotas) if stories else None
         self._next_sweep_s = 0.0
         for tenant, weight in weights.items():
             self.book.fair.set_weight(tenant, weight)
@@ -113,6 +118,10 @@ class AdmissionState:
     def handle(self, event: AdmissionEvent, now_s: float) -> Effects:
         """Take an event, return what to do about it. `now_s`: monotonic."""
         self.roster.tenants.now_s = now_s
+        heard = event.message if isinstance(event, Received) else None
+        if self._stories is not None:
+            self._stories.heard(heard, now_s)
+        effects: Effects = []
         match event:
             case Received(message):
                 effects = self._received(message, now_s)
@@ -122,7 +131,6 @@ class AdmissionState:
                 effects = self._promoted(fence, now_s)
             case Demoted():
                 self.leading = False
-                effects = []
             case Loaded(rows):
                 effects = self._loaded(rows, now_s)
             case TenantChanged(tenant, terms):
@@ -131,9 +139,10 @@ class AdmissionState:
             case Reconnected():
                 self.book.name_all(now_s)
                 self._presence.see_all(now_s)
-                effects = []
         if self.roster.tenants.dirty:
             effects += self._quotas.settle(now_s)
+        if self._stories is not None and self.leading:
+            self._stories.said(heard, effects, now_s)
         return effects if self.leading else [effect for effect in effects if isinstance(effect, WakeAt)]
 
     # --- messages ----------------------------------------------------------------------------------------------
@@ -170,11 +179,13 @@ class AdmissionState:
                 self._gaps.foretold(message, now_s)
                 return []
             case Heartbeat():
-                return self._choose(self._presence.said(message.worker, now_s, serves=message.healthy), now_s)
+                return self._choose(self._presence.beaten(message, now_s), now_s)
             case WorkerHello():
                 return self._choose(self._presence.said(message, now_s, serves=True), now_s)
             case WorkerLeaving():
                 return self._choose(self._presence.gone(message.worker_id), now_s)
+            case WorkerStands():
+                return self._choose(self._presence.stands(message), now_s)
             case GatewayBeat():
                 return beats.heard(message, self.book, self._subjects, now_s)
             case StepClaim():
@@ -185,6 +196,8 @@ class AdmissionState:
                 return self.book.admit_again(message.step_ids)
             case LeaderHello():
                 return self._leader_hello(message)
+            case WhyAsk() if self._stories is not None:
+                return [Answer(self._stories.answer(message, self.book.fence, now_s))]
             case TenantsAsk():
                 return [Answer(usage.answer(message, self.roster.tenants, self._quotas, self.book.fence, now_s))]
             case _:
@@ -291,6 +304,7 @@ class AdmissionState:
         if hello.fence < self._placement_fence:
             return []
         self._placement_fence = hello.fence
+        self._presence.placement_is_new()
         return self.book.admit_again(tuple(self.book.steps))
 
     def _choose(self, pool_ids: Iterable[PoolId], now_s: float) -> Effects:

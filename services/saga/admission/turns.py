@@ -102,6 +102,20 @@ class Turns:
         furthest = sorted(served, key=lambda tenant: (-served[tenant], tenant))[:most]
         return {tenant: served[tenant] - least_s for tenant in furthest}
 
+    def before_it(self, root: RootId, tenant: TenantId, most: int) -> tuple[int, int, list[RootId]]:
+        """(workflows of its own tenant in line before it, tenants whose turn comes before its own, the first of each).
+
+        All of its own tenant's where it is not in line itself. Changes nothing, unlike `in_turn`.
+        """
+        account = self._accounts.get(tenant)
+        line = account.line if account is not None else []
+        own = next((i for i, (_, other) in enumerate(line) if other == root), len(line))
+        tenants = next((i for i, (_, _, other) in enumerate(self._fronts) if other == tenant), len(self._fronts))
+        first = [place[1] for _, place, _ in self._fronts[: min(tenants, most)]]
+        if own and line and len(first) < most:
+            first.append(line[0][1])
+        return own, tenants, first
+
     @property
     def waiting(self) -> set[RootId]:
         """Everybody in line."""

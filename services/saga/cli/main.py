@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from saga.cli import graph, keys, nats_users, tenants, up, worker
+from saga.cli import drain, graph, keys, nats_users, tenants, up, why, worker, workers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up.add_parser(commands)
     worker.add_parser(commands)
+    workers.add_parser(commands)
+    drain.add_parser(commands)
+    why.add_parser(commands)
     graph.add_parser(commands)
     tenants.add_parser(commands)
     keys.add_parser(commands)

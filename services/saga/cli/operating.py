@@ -63,7 +63,7 @@ def acting(command: str, act: Act) -> Callable[[argparse.Namespace], int]:
             nats_url(os.environ, flags.state_dir), name=command, cell=name, access=access_of(load_shared())
         )
         try:
-            await act(flags, Cell(bus, name), Console(highlight=False, width=_width()))
+            await act(flags, Cell(bus, name), console())
         finally:
             await bus.close()
 
@@ -80,6 +80,11 @@ def acting(command: str, act: Act) -> Callable[[argparse.Namespace], int]:
         return 0
 
     return main
+
+
+def console() -> Console:
+    """Where a command's output goes."""
+    return Console(highlight=False, width=_width())
 
 
 def _width() -> int | None:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from saga.contract.ids import NO_WORKER, PoolId, StepId, TenantId, WorkerId
 from saga.contract.messages import StepReady, WorkflowEnded
+from saga.contract.misses import Sent
 from saga.gateway import http_metrics as metrics
 from saga.gateway import sessions
 from saga.gateway.api_errors import (
@@ -37,7 +38,7 @@ from saga.gateway.http_prefetch import Prefetcher
 from saga.gateway.http_receipts import Explainer, Receipts
 from saga.gateway.hygiene import CLEAN, Hygiene
 from saga.gateway.identity import IDENTITY, Identities, Identity, told_of
-from saga.gateway.receipts import EXPLAIN, Sent, wanted
+from saga.gateway.receipts import EXPLAIN, wanted
 from saga.gateway.recognisers import Evidence
 from saga.gateway.running_keys import RunningKeys
 from saga.gateway.sessions import Prompt, SessionChains

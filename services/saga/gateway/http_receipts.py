@@ -12,11 +12,12 @@ from aiohttp import web
 
 from saga.contract.ids import PoolId, SessionId, StepId, TenantId
 from saga.contract.messages import Grant, KvAsk, KvTold
+from saga.contract.misses import Loss, MissCause, Sent, Used, added, explained, shortfall
 from saga.gateway import receipts, sse
 from saga.gateway.api_errors import ApiError
 from saga.gateway.events import Completed
 from saga.gateway.http_desk import Desk
-from saga.gateway.receipts import Loss, Route, Sent, Used, Wait
+from saga.gateway.receipts import Route, Wait
 from saga.gateway.tenants import Tenants
 from saga.gateway.transcript import Usage
 from saga.runtime.errors import BusUnavailable, MessageError
@@ -92,9 +93,9 @@ class Explainer:
         assert self._first is not None
         assert self._last is not None
         used = self._used(done, usage)
-        missed, loss = receipts.shortfall(self._sent, self._first, self._last, used)
+        missed, loss = shortfall(self._sent, self._first, self._last, used)
         if loss is not None:
-            missed = receipts.added(missed, await self._explained(loss, done.step_id), loss.tokens)
+            missed = added(missed, await self._explained(loss, done.step_id), loss.tokens)
         made = receipts.receipt(
             step=done.step_id,
             route=self._route(self._last),
@@ -108,7 +109,7 @@ class Explainer:
         self._kept.keep(self._tenant, done.step_id, data)
         return data
 
-    async def _explained(self, loss: Loss, step_id: StepId) -> receipts.MissCause:
+    async def _explained(self, loss: Loss, step_id: StepId) -> MissCause:
         if not loss.worker_id:
             return "unknown"
         ask = KvAsk(session=self._session, step_id=step_id)
@@ -117,7 +118,7 @@ class Explainer:
             answer = await self._desk.ask(self._desk.subjects.worker_ask(loss.worker_id), ask, ANSWER_WITHIN_S)
         except (BusUnavailable, MessageError):
             return "unknown"
-        return receipts.explained(loss, answer if isinstance(answer, KvTold) else None, self._sent, since_s)
+        return explained(loss, answer if isinstance(answer, KvTold) else None, self._sent, since_s)
 
     def _used(self, done: Completed, usage: Usage | None) -> Used:
         """An engine that has nothing to say of cached tokens has none, or does not count them."""

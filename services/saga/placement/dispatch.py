@@ -1,5 +1,7 @@
 """The start of steps: who is next for a slot, where a homeless step goes, and the grant that says so."""
 
+from collections.abc import Callable, Sequence
+
 from saga.contract.ids import NO_WORKER, LeaseId, PoolId, SessionId, SessionTag, StepId, WorkerId, session_tag
 from saga.contract.messages import Grant, NeedChain, SessionsReleased, StepReady, WaitCause
 from saga.contract.subjects import Subjects
@@ -46,6 +48,7 @@ class Dispatcher:
         self._supersede = supersede
         self._admission_fence = 0
         self._leases_given = 0
+        self.weighed: Callable[[StepId, Sequence[Candidate], WorkerId], None] | None = None  # who wants to know
 
     def stale_admission(self, fence: int) -> bool:
         """Whether this comes from an admission that has been replaced."""
@@ -165,7 +168,10 @@ class Dispatcher:
                 break
             session = self._board.session(step.admitted.step.session, step.admitted.step.root)
             resident = self._board.index.match(session.hashes, session.stride)
-            decision = self._policy.choose(step.admitted.step, self._candidates(workers, step, session.home, resident))
+            candidates = self._candidates(workers, step, session.home, resident)
+            decision = self._policy.choose(step.admitted.step, candidates)
+            if self.weighed is not None:
+                self.weighed(step_id, candidates, decision.choice)
             best = self._board.workers[decision.choice]
             waiting = self._board.at_home.get(decision.choice)
             if not waiting and self._room(best, step):

@@ -35,4 +35,5 @@ def make_core(making: Making) -> PlacementState:
         lookahead=making.lookahead_steps,
         supersede=making.supersede,
         now_s=making.born_s,
+        stories=True,
     )

@@ -7,6 +7,7 @@ from saga.kernel.effects import Effect, Log, Publish
 from saga.kv.residency import ResyncNeeded
 from saga.placement.board import Board
 from saga.placement.dispatch import Dispatcher
+from saga.placement.drains import Drains
 
 WORKER_SILENT_S = 3.0  # without a heartbeat: nothing new starts there
 HOME_GRACE_S = 1.5  # after a start: how long to wait for a home that has not said hello yet
@@ -28,13 +29,17 @@ class Presence:
         self._holder_id = holder_id
         self._born_s = now_s
         self._silent_s = silent_s
+        self.drains = Drains(board)
         self._resyncs_s: dict[WorkerId, float] = {}
 
     def heartbeat(self, beat: Heartbeat, now_s: float) -> Effects:
         """A worker lives; its engine may not."""
-        effects = self.hello(beat.worker, now_s)
+        known = self._board.workers.get(beat.worker.worker_id)
+        was_usable = known is not None and known.usable(now_s)
+        effects = self.hello(beat.worker, now_s, draining=beat.draining)
         worker = self._board.workers[beat.worker.worker_id]
-        was_usable = worker.usable(now_s)
+        if beat.worker.epoch < worker.hello.epoch:
+            return []
         worker.healthy = beat.healthy
         resync = self._board.index.expect(beat.worker.worker_id, beat.worker.epoch, beat.residency_seq)
         effects += self.resync(resync, now_s)
@@ -44,16 +49,19 @@ class Presence:
             effects += self._dispatch.scatter(beat.worker.worker_id, now_s)
         return effects
 
-    def hello(self, hello: WorkerHello, now_s: float) -> Effects:
-        """A worker joins, or says again who it is."""
+    def hello(self, hello: WorkerHello, now_s: float, *, draining: bool | None = None) -> Effects:
+        """A worker joins, or says again who it is. `draining`: that it is to be empty; None: it does not say."""
         known = self._board.workers.get(hello.worker_id)
         if known is not None and hello.epoch < known.hello.epoch:
-            return []
+            if now_s - known.seen_s <= self._silent_s:
+                return []
+            self._board.index.drop_worker(hello.worker_id)  # the newer one is gone, or a clock was put back
         worker, fresh = self._board.hello(hello, now_s)
+        effects = self.drains.told(worker, draining=draining) if draining is not None else []
         if not fresh:
-            return []
+            return effects
         worker.healthy = True
-        return self._dispatch.serve(hello.worker_id, now_s)
+        return effects + self._dispatch.serve(hello.worker_id, now_s)
 
     def leaving(self, leaving: WorkerLeaving, now_s: float) -> Effects:
         """Nothing new starts there."""

@@ -29,6 +29,7 @@ class Worker:
     """One engine as placement sees it."""
 
     __slots__ = (
+        "draining",
         "healthy",
         "hello",
         "homed_sessions",
@@ -36,7 +37,9 @@ class Worker:
         "leased_engine_s",
         "leased_tokens",
         "leases",
+        "on_probation",
         "plain",
+        "quarantined",
         "queued_engine_s",
         "seen_s",
         "suspect_until_s",
@@ -46,6 +49,9 @@ class Worker:
     def __init__(self, hello: WorkerHello, now_s: float) -> None:
         self.hello = hello
         self.healthy = True
+        self.draining = False  # an operator wants it empty
+        self.quarantined = False  # its word is not believed, see `trust.py`
+        self.on_probation = False  # one step at a time
         self.seen_s = now_s
         self.suspect_until_s = 0.0  # a gateway could not reach it; believe its heartbeats after this only
         self.leases: dict[LeaseId, Lease] = {}
@@ -59,7 +65,8 @@ class Worker:
 
     def usable(self, now_s: float) -> bool:
         """Whether a step may start here."""
-        return self.healthy and now_s >= self.suspect_until_s
+        barred = self.draining or self.quarantined or (self.on_probation and bool(self.leases))
+        return self.healthy and now_s >= self.suspect_until_s and not barred
 
     def hold(self, lease: Lease) -> None:
         """A slot here is reserved."""

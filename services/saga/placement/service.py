@@ -62,6 +62,7 @@ async def serve(app: App) -> None:
             subjects.every_residency(),
             subjects.resync_inbox(holder_id),
             subjects.leader_hello(),
+            subjects.worker_standing(),
         ],
         leads_on=[
             subjects.step_admitted(),
@@ -69,6 +70,7 @@ async def serve(app: App) -> None:
             subjects.every_step_end(),
             subjects.gateway_word(),
             subjects.every_sessions_released(),
+            subjects.placement_ask(),
         ],
     )
     await candidate.start()
@@ -104,6 +106,12 @@ def _watch_levels(state: PlacementState) -> None:
         "Expected of those: waits spared (gain), and by how much later the interrupted end (loss)",
         "stake",
         lambda: {"gain": preempting.gain_s, "loss": preempting.loss_s},
+    )
+    metrics.levels(
+        "saga_placement_quarantined_workers", "Workers that are not believed", "reason", state.trust.quarantined
+    )
+    metrics.gauge("saga_placement_draining_workers", "Workers that an operator wants empty").set_function(
+        lambda: sum(worker.draining for worker in tuple(board.workers.values()))
     )
     metrics.gauge("saga_placement_stale_workers", "Workers whose residency awaits a snapshot").set_function(
         lambda: len(board.index.stale_workers())

@@ -5,7 +5,9 @@ loop: `service.py` and the simulator both drive it. The books are in `board.py`,
 the choice among workers in `policy.py`.
 """
 
-from saga.contract.ids import NO_WORKER
+from collections.abc import Iterator
+
+from saga.contract.ids import NO_WORKER, WorkerId
 from saga.contract.messages import (
     GatewayBeat,
     Grant,
@@ -26,12 +28,16 @@ from saga.contract.messages import (
     StepFinished,
     StepProgress,
     StepStarted,
+    WhyAsk,
     WorkerHello,
     WorkerLeaving,
+    WorkersAsk,
+    WorkerStands,
 )
 from saga.contract.subjects import Subjects
-from saga.kernel.effects import Demoted, Effect, Log, Promoted, Publish, Received, Reconnected, Tick, WakeAt
+from saga.kernel.effects import Answer, Demoted, Effect, Log, Promoted, Publish, Received, Reconnected, Tick, WakeAt
 from saga.kernel.steps import Move, StepLife, StepState
+from saga.placement import standing
 from saga.placement.board import Board
 from saga.placement.dispatch import GRANT_TTL_S, LEASE_TTL_S, Dispatcher
 from saga.placement.leasing import UNNAMED_S, Leasing
@@ -40,6 +46,8 @@ from saga.placement.preemption import Preempting, PreemptionPolicy
 from saga.placement.presence import WORKER_SILENT_S, Presence
 from saga.placement.records import Step
 from saga.placement.stealing import StealPolicy
+from saga.placement.stories import PlacementStories
+from saga.placement.trust import Trust
 from saga.placement.word import GatewayWord
 
 TICK_S = 0.25
@@ -64,7 +72,9 @@ class PlacementState:
         now_s: float = 0.0,
         worker_silent_s: float = WORKER_SILENT_S,
         idle_tick_s: float = IDLE_TICK_S,
+        stories: bool = False,
     ) -> None:
+        """`stories`: remember recent steps for `saga why`."""
         self.board = Board()
         self.leading = False
         self._subjects = subjects
@@ -77,6 +87,9 @@ class PlacementState:
         self._highest_fence = 0
         self._presence = Presence(self.board, self._dispatch, subjects, holder_id, now_s, worker_silent_s)
         self._leasing = Leasing(self.board, self._dispatch, self._presence)
+        self.trust = Trust(self.board, self._dispatch, subjects, judges=not policy.engine_queues)
+        self._stories = PlacementStories(self.board, self._barred) if stories else None
+        self._dispatch.weighed = self._stories.weighed if self._stories is not None else None
         self._word = GatewayWord(self.board, self._dispatch, self._leasing, self._presence, subjects)
 
     @property
@@ -87,9 +100,15 @@ class PlacementState:
     def check(self) -> None:
         """Assert what must always hold."""
         self.board.check()
+        self.trust.check()
 
     def handle(self, event: Received | Tick | Promoted | Demoted | Reconnected, now_s: float) -> Effects:
         """Take an event, return what to do about it. `now_s`: monotonic."""
+        message = event.message if isinstance(event, Received) else None
+        if message is not None:
+            self.trust.heard(message, now_s)
+            if self._stories is not None:
+                self._stories.heard(message, now_s)
         match event:
             case Received(message):
                 effects = self._received(message, now_s)
@@ -103,8 +122,18 @@ class PlacementState:
             case Reconnected():
                 effects = self._reconnected(now_s)
         if self.leading:
+            effects += self.trust.revise(message, now_s) if message is not None or isinstance(event, Tick) else []
+            if self._stories is not None and message is not None:
+                self._stories.said(message, effects, now_s)
+        self.trust.followed(message, effects, now_s)
+        if self.leading:
             return effects
         return [e for e in effects if isinstance(e, WakeAt) or _is_resync(e)]
+
+    def _barred(self) -> Iterator[tuple[WorkerId, str]]:
+        """Workers that are given no steps by choice, and why."""
+        yield from self.trust.barred()
+        yield from ((worker_id, "draining") for worker_id in self._presence.drains.workers)
 
     # --- messages ----------------------------------------------------------------------------------------------
 
@@ -148,6 +177,13 @@ class PlacementState:
                 return self._leader_hello(message)
             case SessionsReleased():
                 return self._released(message)
+            case WorkerStands() if not self.leading:
+                self.trust.follow(message, now_s)
+                return []
+            case WorkersAsk():
+                return [Answer(standing.answer(message, self.board, self.trust, self._dispatch.fence, now_s))]
+            case WhyAsk() if self._stories is not None:
+                return [Answer(self._stories.answer(message, self._dispatch.fence, now_s))]
             case _:
                 return []
 
@@ -197,6 +233,7 @@ class PlacementState:
             self.board.settle(session, finished.worker_id, finished.prompt_tokens + finished.output_tokens)
             if not finished.tools and finished.finish_reason != "tool_calls":
                 self.board.answers(finished.session, finished.parent, finished.root)
+            self._presence.drains.finished(finished)
         return effects
 
     def _released(self, released: SessionsReleased) -> Effects:
@@ -235,7 +272,9 @@ class PlacementState:
                 self.board.enqueue(step_id, self._dispatch.usable_home(step, now_s))
         for worker_id in self.board.workers:
             effects += self._dispatch.serve(worker_id, now_s)
-        return effects
+        if self._stories is not None:
+            self._stories.leads(now_s)
+        return effects + self.trust.say_all()
 
     def _other_grant(self, grant: Grant, now_s: float) -> Effects:
         """A standby follows its leader's grants."""
@@ -250,7 +289,8 @@ class PlacementState:
     def _leader_hello(self, hello: LeaderHello) -> Effects:
         if hello.service == "admission":
             self._dispatch.stale_admission(hello.fence)
-        elif hello.fence > self._highest_fence:
+            return self.trust.say_all()
+        if hello.fence > self._highest_fence:
             self._highest_fence = hello.fence
             self.leading = self._dispatch.leading = False  # replaced, even if KV could not say so yet
         return []

@@ -85,6 +85,12 @@ class BusAway(msgspec.Struct, frozen=True):
     """Nobody can be heard: until Reconnected, a lease that is not renewed says nothing about its gateway."""
 
 
+class Drain(msgspec.Struct, frozen=True):
+    """An operator wants the worker empty, or not any more."""
+
+    on: bool
+
+
 class Leave(msgspec.Struct, frozen=True):
     """The agent is told to stop."""
 
@@ -126,6 +132,7 @@ WorkerEvent: TypeAlias = (
     | TagCloseFailed
     | BusAway
     | Reconnected
+    | Drain
     | Leave
 )
 WorkerEffect: TypeAlias = Effect | AbortRequest | CloseTag | SetRetention | CheckEngine

@@ -16,7 +16,9 @@ NEVER_S: Final = float("inf")
 class Presence:
     """One worker's standing: without an engine, with one that answers, with one that does not, or leaving."""
 
-    __slots__ = ("_due_s", "_engine_url", "_healthy", "_heartbeat_s", "_leaving", "_load", "_worker_id", "hello")
+    __slots__ = (
+        "_due_s", "_engine_url", "_healthy", "_heartbeat_s", "_leaving", "_load", "_worker_id", "draining", "hello",
+    )  # fmt: skip
 
     def __init__(self, worker_id: WorkerId, engine_url: str, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._heartbeat_s = heartbeat_s
@@ -24,6 +26,7 @@ class Presence:
         self._engine_url = engine_url
         self._healthy = False
         self._leaving = False
+        self.draining = False
         self._load = LoadSeen(0, 0, 0)
         self._due_s = NEVER_S
         self.hello: WorkerHello | None = None  # None: no engine
@@ -77,6 +80,12 @@ class Presence:
         self._healthy = healthy
         return changed
 
+    def drained(self, *, on: bool) -> bool:
+        """Whether this changes what the mesh should know."""
+        changed = self.hello is not None and on != self.draining
+        self.draining = on
+        return changed
+
     def heartbeat(self, now_s: float, *, residency_seq: int, tags: int, leases: int) -> Heartbeat | None:
         """The heartbeat to send now, and the next one `heartbeat_s` later; None without an engine or when leaving."""
         if self.hello is None or self._leaving:
@@ -91,6 +100,7 @@ class Presence:
             residency_seq=residency_seq,
             open_session_tags=tags,
             leases=leases,
+            draining=self.draining,
         )
 
     def next_s(self) -> float:

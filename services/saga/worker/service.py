@@ -16,17 +16,19 @@ from typing import Any, Final
 import aiohttp
 import zmq.asyncio
 
+from saga.contract.drains import DRAINS_BUCKET
 from saga.contract.errors import StartError
 from saga.contract.ids import SessionTag, WorkerId
 from saga.contract.messages import KvAsk
-from saga.contract.subjects import Subjects
+from saga.contract.subjects import Subjects, kv_bucket
 from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Reconnected, Tick, WakeAt
 from saga.runtime import metrics
 from saga.runtime.app import App
-from saga.runtime.bus import Bus, Incoming
+from saga.runtime.bus import Bus, Entry, Incoming
 from saga.runtime.clock import Clock, MonotonicClock
 from saga.runtime.log import get_logger
 from saga.runtime.recording import recorded
+from saga.runtime.rows import follow
 from saga.worker.config import WorkerConfig
 from saga.worker.events import (
     AbortRequest,
@@ -34,6 +36,7 @@ from saga.worker.events import (
     BusAway,
     CheckEngine,
     CloseTag,
+    Drain,
     EngineGone,
     KvEventsLost,
     Leave,
@@ -46,7 +49,7 @@ from saga.worker.events import (
     WorkerEvent,
 )
 from saga.worker.http_sglang import PROVEN_VERSION, EngineSlow, EngineUnreachable, EngineView, SglangHttp
-from saga.worker.journal import Journal
+from saga.worker.journal_file import JournalFile
 from saga.worker.making import Making, make_core
 from saga.worker.pool_fit import misfit
 from saga.worker.presence import NEVER_S
@@ -66,39 +69,6 @@ LEASES = metrics.gauge("saga_worker_leases", "Leases out on this worker")
 PAGES = metrics.gauge("saga_worker_resident_pages", "KV pages that the engine holds")
 EVENTS_LOST = metrics.counter("saga_worker_kv_events_lost_total", "Times that KV events could not be had again")
 ABORTS = metrics.counter("saga_worker_aborts_total", "Requests aborted because nobody renewed their lease")
-
-
-class JournalFile:
-    """The journal on disk. Small writes, no fsync: it has to survive the agent, not the machine."""
-
-    def __init__(self, path: Path) -> None:
-        """Reads what is there and writes it anew. Raises StartError when the file cannot be used."""
-        self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.journal = Journal(path.read_bytes() if path.exists() else b"")
-            self._rewrite()
-        except OSError as error:
-            raise StartError(f"SAGA_WORKER_JOURNAL={path}: {error.strerror}") from error
-
-    def write(self, effect: Persist | Forget) -> None:
-        """Add one word."""
-        journal = self.journal
-        line = journal.opened(effect.key, effect.value) if isinstance(effect, Persist) else journal.gone(effect.key)
-        self._file.write(line)
-        if journal.overgrown:
-            self._file.close()
-            self._rewrite()
-
-    def close(self) -> None:
-        """Nothing more to say."""
-        self._file.close()
-
-    def _rewrite(self) -> None:
-        beside = self._path.with_suffix(self._path.suffix + ".new")
-        beside.write_bytes(self.journal.anew())
-        beside.replace(self._path)
-        self._file = self._path.open("ab", buffering=0)
 
 
 class RetentionChannel:
@@ -167,6 +137,7 @@ class Agent:
         """From subscriptions to the last goodbye."""
         sending = self._app.spawn(self._send(), name="worker.send")
         self._app.spawn(self._tick(), name="worker.tick")
+        self._app.spawn(self._follow_drains(), name="worker.drains")
         self.feed(Restored(tuple(self._file.journal.records())))
         subjects, me = self._subjects, self._worker_id
         subscriptions = [
@@ -211,6 +182,16 @@ class Agent:
     async def _asked(self, incoming: Incoming) -> None:
         if isinstance(incoming.message, KvAsk):
             await incoming.respond(self.state.told(incoming.message, self._clock.monotonic_s()))
+
+    async def _follow_drains(self) -> None:
+        """What operators say of this worker. Not waited for: an engine serves while the store is away."""
+
+        def said(worker_id: str, row: Entry | None) -> None:
+            if worker_id == self._worker_id:
+                log.info("worker.draining" if row is not None else "worker.not_draining", worker=worker_id)
+                self.feed(Drain(row is not None))
+
+        await follow(self._bus, kv_bucket(self._config.cell, DRAINS_BUCKET), said, self._app.stopping)
 
     # The engine
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, Final
 
-from saga.contract.ids import SessionTag, WorkerId, rid
+from saga.contract.ids import SessionId, SessionTag, WorkerId, rid
 from saga.contract.messages import (
     AllCleared,
     Forecast,
@@ -20,6 +20,7 @@ from saga.contract.messages import (
     LeaseTaken,
     LetGoReason,
     Message,
+    ReleaseReason,
     ResidencyDelta,
     ResyncRequest,
     SessionsReleased,
@@ -39,6 +40,7 @@ from saga.worker.events import (
     BusAway,
     CheckEngine,
     CloseTag,
+    Drain,
     EngineGone,
     KvEvents,
     KvEventsLost,
@@ -175,6 +177,9 @@ class WorkerState:
                 return self._health(healthy=True, now_s=now_s)
             case LoadMissed():
                 return self._health(healthy=False, now_s=now_s)
+            case Drain(on):
+                told = self._beat(now_s) if self.presence.drained(on=on) else []
+                return [*told, *(self._let_go(self.tags.sessions(), "moved", now_s) if on else [])]
             case Attached():
                 return self._attached(event, now_s)
             case EngineGone():
@@ -190,7 +195,8 @@ class WorkerState:
         self.endings.attached(now_s)
         hello = self.presence.attached(facts, event.epoch, tags=self._retention.tags)
         told = Log("worker.attached", {"model": facts.model, "epoch": event.epoch, "session_tags": hello.session_tags})
-        return [told, *self._announce(hello), *self._beat(now_s)]
+        # One that is to be empty says so with its first word: nobody may start anything on it in between.
+        return [told, *self._announce(None if self.presence.draining else hello), *self._beat(now_s)]
 
     def _engine_gone(self, now_s: float) -> Effects:
         """Its KV, its requests and its session tags went with it."""
@@ -268,11 +274,7 @@ class WorkerState:
     def _sessions_released(self, message: SessionsReleased, now_s: float) -> Effects:
         if message.reason in self._retention.outlives:
             return []
-        for session in message.sessions:
-            self.ahead.back(session)
-            if self.tags.has(session):
-                self.endings.let_go(session, message.reason, now_s)
-        return [effect for session in message.sessions for effect in self._closings(self.tags.release(session))]
+        return self._let_go(message.sessions, message.reason, now_s)
 
     def _foretold(self, message: Forecast, now_s: float) -> Effects:
         room = self._room()
@@ -302,7 +304,19 @@ class WorkerState:
         self.endings.took(lease.session, lease.step_id, kept=kept)
         self.ahead.back(lease.session)
         self.keeping.began(lease, prompt_tokens)
+        if self.presence.draining:  # it goes on elsewhere
+            close += self.tags.release(lease.session)
         return self._closings(close)
+
+    def _let_go(self, sessions: Iterable[SessionId], reason: ReleaseReason, now_s: float) -> Effects:
+        """They have no claim to their KV here: their tags close as soon as no lease of theirs is out."""
+        effects: Effects = []
+        for session in sessions:
+            self.ahead.back(session)
+            if self.tags.has(session):
+                self.endings.let_go(session, reason, now_s)
+            effects += self._closings(self.tags.release(session))
+        return effects
 
     def _room(self) -> EngineRoom:
         hello = self.hello

@@ -6,7 +6,8 @@
     graph: Forecast  >  admission, worker        worker: Heartbeat, ResidencyDelta  >  placement, admission, gateway
     worker: PrefetchAsked  >  gateway            gateway: KvAsk  >  worker: KvTold
     gateway: WorkflowDeclared  >  graph          command line, gateway: GraphAsk  >  graph: GraphAnswer
-    command line: TenantsAsk  >  admission: TenantsAnswer
+    command line: TenantsAsk  >  admission: TenantsAnswer    WhyAsk  >  admission, placement: WhyTold
+    command line: WorkersAsk  >  placement: WorkersTold      placement: WorkerStands  >  admission, standbys
     gateway: WorkflowEnded  >  admission, graph
 
 Messages only grow: a new field has a default, a tag is never used again. Durations are seconds on the sender's
@@ -65,6 +66,7 @@ from saga.contract.vocabulary import (
     Tag,
     WaitCause,
 )
+from saga.contract.why_messages import WhyAsk, WhyTold, WorkersAsk, WorkerStands, WorkersTold
 from saga.contract.worker_messages import (
     AllCleared,
     Heartbeat,
@@ -139,8 +141,13 @@ __all__ = [
     "TenantsAsk",
     "WaitCause",
     "WaitingStep",
+    "WhyAsk",
+    "WhyTold",
     "WorkerHello",
     "WorkerLeaving",
+    "WorkerStands",
+    "WorkersAsk",
+    "WorkersTold",
     "WorkflowDeclared",
     "WorkflowEnded",
     "decode",
@@ -186,6 +193,11 @@ AnyMessage: TypeAlias = (
     | GraphAnswer
     | TenantsAsk
     | TenantsAnswer
+    | WhyAsk
+    | WhyTold
+    | WorkersAsk
+    | WorkersTold
+    | WorkerStands
 )
 
 MESSAGE_TYPES: tuple[type[Message], ...] = AnyMessage.__args__

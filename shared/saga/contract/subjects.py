@@ -74,6 +74,18 @@ class Subjects:
         """TenantsAsk, a request: admission's leader answers."""
         return self._at("admission.tenants")
 
+    def admission_ask(self) -> str:
+        """WhyAsk, a request: admission's leader answers."""
+        return self._at("admission.ask")
+
+    def placement_ask(self) -> str:
+        """WhyAsk, WorkersAsk, requests: placement's leader answers."""
+        return self._at("placement.ask")
+
+    def worker_standing(self) -> str:
+        """WorkerStands: placement's leader to its standbys and to admission."""
+        return self._at("worker.standing")
+
     def leader_hello(self) -> str:
         """LeaderHello, to gateways."""
         return self._at("leaders.hello")

@@ -38,6 +38,7 @@ class Heartbeat(Message, frozen=True, kw_only=True, gc=False):
     residency_seq: int  # of the last ResidencyDelta sent
     open_session_tags: int = 0
     leases: int = 0
+    draining: bool = False  # nothing new may start there; what runs goes on
 
 
 class WorkerLeaving(Message, frozen=True, kw_only=True, gc=False):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from saga.admission.expectations import Means
 from saga.admission.needs import HORIZONS
 from saga.admission.policy import NO_CHANGE, OldestThatFit, Revision
+from saga.admission.ranks import ByAge
 from saga.admission.records import Workflow
 from saga.admission.roster import Roster
 from saga.contract.ids import RootId, SessionId, WorkerId
@@ -33,7 +34,7 @@ class Needy(Workflow):
 
 @given(st.lists(st.tuples(NEEDS, st.booleans()), max_size=8))
 def test_the_quick_answer_is_that_of_the_whole_rule(claimants):
-    roster = Roster(lambda workflow: workflow.submitted_s)
+    roster = Roster(ByAge())
     pool = roster.pool(POOL)
     pool.serves(hello(kv_tokens=10_000))
     for number, (needs, active) in enumerate(claimants):

@@ -25,8 +25,10 @@ from saga.contract.messages import (
     decode,
     encode,
 )
+from saga.contract.misses import Loss
 from saga.contract.tenant_messages import TenantUse
 from saga.contract.tenants import TenantTerms
+from saga.contract.why_messages import Cached, Moment, StepTold, Weighed, WorkerTold, WorkflowTold
 from saga.contract.workflow_messages import (
     ClassFacts,
     DeclaredEdge,
@@ -47,7 +49,29 @@ SHAPE = Shape(
     edges=(ShapeEdge("bash", "bash", probability=0.5),),
     samples=3,
 )
+MOMENT = Moment(what="waits", at_s=0.5, attempt=1, worker="w0", facts={"limit": "kv", "ahead": 2, "share": 0.5})
 VALUES = {
+    "steps": (
+        StepTold(
+            step_id="a" * 32,
+            root="t/w",
+            session="t/s",
+            tenant="t",
+            pool="m",
+            prompt_tokens=9,
+            heard_s=1.5,
+            over=True,
+            moments=(MOMENT,),
+            weighed=(Weighed(worker="w0", chosen=True, terms={"price_s": 0.5}), Weighed(worker="w1", barred="away")),
+            cached=Cached(
+                prompt_tokens=9, expected_tokens=8, cached_tokens=4, missed_tokens={"moved": 2}, loss=Loss("w1", 2)
+            ),
+        ),
+    ),
+    "workflow": WorkflowTold(
+        state="active", submitted_s=9.5, sessions=2, live_steps=1, needs_tokens=9, bound="w0", moments=(MOMENT,)
+    ),
+    "workers": (WorkerTold(worker="w0", pool="m", engine_url="http://w0", standing="draining", leases=2),),
     "step_id": "0123456789abcdef0123456789abcdef",
     "step_ids": ("0123456789abcdef0123456789abcdef",),
     "changes": (PagesStored(b"\x01" * 8), PagesRemoved(b"\x02" * 8), AllCleared()),

@@ -4,7 +4,8 @@ import pytest
 
 from saga.contract.ids import LeaseId, RootId, SessionId, SessionTag, StepId, WorkerId
 from saga.contract.messages import Grant, KvTold
-from saga.gateway.receipts import Loss, Sent, Used, added, explained, shortfall, wanted
+from saga.contract.misses import Loss, Sent, Used, added, explained, shortfall
+from saga.gateway.receipts import wanted
 
 PAGE = 16
 W0, W1 = WorkerId("w0"), WorkerId("w1")

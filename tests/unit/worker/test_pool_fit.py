@@ -40,5 +40,16 @@ def test_who_was_there_first_stays():
 def test_equal_pages_another_pool_oneself_and_other_words_are_fine():
     assert misfit(MINE, other(page_tokens=16)) == ""
     assert misfit(MINE, other(pool=PoolId("another"))) == ""
-    assert misfit(MINE, other(worker_id=MINE.worker_id)) == ""
+    assert misfit(MINE, other(worker_id=MINE.worker_id, engine_url=MINE.engine_url)) == ""
     assert misfit(MINE, WorkerLeaving(worker_id=WorkerId("a"), epoch=10, engine_died=False)) == ""
+
+
+def test_a_newcomer_whose_id_is_taken_is_told_by_whom():
+    twin = other(worker_id=MINE.worker_id, page_tokens=MINE.page_tokens)
+
+    said = misfit(MINE, beat(twin))
+
+    for part in ("'b' is taken", "http://h:1", "http://h:2", "SAGA_WORKER_ID"):
+        assert part in said
+    assert misfit(twin, beat(MINE)) == "", "who was there first stays"
+    assert misfit(MINE, beat(other(worker_id=MINE.worker_id, engine_url=MINE.engine_url))) == "", "its own predecessor"
