@@ -88,8 +88,9 @@ async def test_a_mesh_needs_nothing_that_its_users_may_not(guarded: NatsServer, 
                 assert answer.status == 200, await answer.text()
         code, said = await saga(guarded, operator, "tenants", "usage", "acme")
         assert code == 0, said
-        code, said = await saga(guarded, operator, "graph", "classes")
-        assert code == 0, said
+        for command in (("graph", "classes"), ("workers",), ("drain", "w1"), ("drain", "w1", "--undo")):
+            code, said = await saga(guarded, operator, *command)
+            assert code == 0, said
         said = "".join(log.read_text() for log in sorted(mesh.log_dir.glob("*.log")))
     assert "bus.refused" not in said, [line for line in said.splitlines() if "bus.refused" in line][:5]
 

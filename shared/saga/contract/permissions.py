@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from saga.contract.drains import DRAINS_BUCKET
 from saga.contract.ids import GatewayId, WorkerId
 from saga.contract.subjects import Subjects, kv_bucket, stream_name
 from saga.contract.tenants import KEYS_BUCKET, TERMS_BUCKET
@@ -68,8 +69,10 @@ _ROLES: Final[Mapping[str, _Role]] = {
             s.gateway_word(),
             s.placement_word(),
             s.tenants_ask(),
+            s.admission_ask(),
             s.workflow_ended(),
             s.worker_presence(),
+            s.worker_standing(),
             s.leader_hello(),
         ),
         writes=(_LEADERS, _TABLE),
@@ -81,10 +84,13 @@ _ROLES: Final[Mapping[str, _Role]] = {
             s.sessions_released(_WORKER),
             s.placement_word(),
             s.resync(_WORKER),
+            s.worker_standing(),
             s.leader_hello(),
         ),
         lambda s: (
             s.step_admitted(),
+            s.placement_ask(),
+            s.worker_standing(),
             s.every_lease(),
             s.every_step_end(),
             s.gateway_word(),
@@ -119,11 +125,12 @@ _ROLES: Final[Mapping[str, _Role]] = {
             s.worker_ask(_WORKER),
             s.worker_presence(),
         ),
+        reads=(DRAINS_BUCKET,),
     ),
     "operator": _Role(
-        lambda s: (s.graph_ask(), s.tenants_ask()),
+        lambda s: (s.graph_ask(), s.tenants_ask(), s.admission_ask(), s.placement_ask()),
         lambda s: (s.graph_answer(_ANY),),
-        writes=(TERMS_BUCKET, KEYS_BUCKET),
+        writes=(TERMS_BUCKET, KEYS_BUCKET, DRAINS_BUCKET),
     ),
 }
 

@@ -73,7 +73,7 @@ class NatsBus:
         self._reconnected: list[Reconnected] = []
         self._restoring: asyncio.Task[None] | None = None
         self._closing = False
-        self._last_error: Exception | None = None
+        self._dialling: list[Exception] | None = []  # what went wrong until the first connection stood
 
     @classmethod
     async def connect(
@@ -243,7 +243,8 @@ class NatsBus:
                     **self._access.options(),
                 )
         except (TimeoutError, nats.errors.Error, OSError, ValueError) as error:
-            raise StartError(why_not(self.url, self._access.user, self._last_error or error)) from error
+            raise StartError(why_not(self.url, self._access.user, [*(self._dialling or ()), error])) from error
+        self._dialling = None
         self._client.options["max_reconnect_attempts"] = -1
         self._here.set()
 
@@ -285,7 +286,8 @@ class NatsBus:
             raise BusTimeout(str(error) or type(error).__name__) from error
 
     async def _on_error(self, error: Exception) -> None:
-        self._last_error = error
+        if self._dialling is not None:
+            self._dialling.append(error)
         if isinstance(error, nats.errors.SlowConsumerError):
             SLOW.inc()
             log.warning("bus.slow_consumer", subject=error.subject)

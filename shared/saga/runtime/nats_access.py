@@ -1,6 +1,7 @@
 """Who a process is to NATS, and whom it believes: user and password, TLS. From the settings every service shares."""
 
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,15 @@ def access_of(shared: Shared) -> NatsAccess:
     return NatsAccess(shared.nats_user, password, _tls(shared))
 
 
-def why_not(url: str, user: str, error: Exception) -> str:
-    """Why there is no connection, and what to do, in one line."""
-    if isinstance(error, nats.errors.AuthorizationError) or "authorization" in str(error).lower():
-        who = f"user {user!r}" if user else "whoever has no user"
-        return f"NATS at {url} refuses {who}: see SAGA_NATS_USER and SAGA_NATS_PASSWORD_FILE"
-    if isinstance(error, ssl.SSLError | nats.errors.SecureConnRequiredError | nats.errors.SecureConnWantedError):
-        return f"NATS at {url}: no TLS between us ({error}): see SAGA_NATS_CA_FILE, SAGA_NATS_CERT_FILE"
+def why_not(url: str, user: str, errors: Sequence[Exception]) -> str:
+    """Why there is no connection, and what to do, in one line. `errors`: of all attempts; a server that refuses a user
+    resets the connection, too, and either may be seen last."""
+    for error in errors:
+        if isinstance(error, nats.errors.AuthorizationError) or "authorization" in str(error).lower():
+            who = f"user {user!r}" if user else "whoever has no user"
+            return f"NATS at {url} refuses {who}: see SAGA_NATS_USER and SAGA_NATS_PASSWORD_FILE"
+        if isinstance(error, ssl.SSLError | nats.errors.SecureConnRequiredError | nats.errors.SecureConnWantedError):
+            return f"NATS at {url}: no TLS between us ({error}): see SAGA_NATS_CA_FILE, SAGA_NATS_CERT_FILE"
     return (
         f"NATS is not reachable at {url}: start it there, set SAGA_NATS_URL to where it runs, "
         "or unset SAGA_NATS_URL and let `saga up` start one"
