@@ -14,6 +14,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from saga.load.cli import main as bench  # noqa: PLC0415 - the load generator is only loaded when asked for
 
         return bench(argv[1:])
+    if argv[:2] == ["trace", "export"]:  # it reads recordings of cores, which the laboratory knows
+        from saga.sim.export_cli import main as export  # noqa: PLC0415 - the same
+
+        return export(argv[2:])
     if argv[:1] == ["trace"]:  # the same
         from saga.load.trace_cli import main as trace  # noqa: PLC0415 - the same
 
