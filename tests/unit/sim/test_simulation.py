@@ -191,3 +191,13 @@ def test_the_laboratory_runs_cores_not_shells():
                 last = node.module.rpartition(".")[2]
                 assert not any(fnmatchcase(last, shell) for shell in ("service", "http_*", "zmq_*", "__main__"))
                 assert not node.module.startswith("saga.runtime")
+
+
+def test_with_preemption_every_task_ends_and_nothing_is_lost():
+    spec = RunSpec(
+        workload="mixed", system="saga-preempts", cluster="long", seed=1, workers=1, tasks=30, pressure=4.0, host_tier="on"
+    )
+
+    record = simulate(spec, check=True)
+
+    assert record.failures == 0
