@@ -70,24 +70,31 @@ bench-retention: $(STAMP) ## saga with session tags against plain LRU, ten seeds
 
 bench-fairness: $(STAMP) ## A flood by one tenant: published fair share, by age, and saga (minutes)
 	$(BIN)/saga bench suite fairness --jobs $(JOBS) --keep .saga/runs --json bench-fairness.json --details bench-fairness-details.json
+	$(BIN)/saga bench report --json bench-fairness.json --markdown bench-fairness.md
 
 bench-flood: $(STAMP) ## What a flood by one tenant costs the others, against a backlog at its share
 	$(BIN)/saga bench suite flood --jobs $(JOBS) --keep .saga/runs --json bench-flood.json --details bench-flood-details.json
+	$(BIN)/saga bench report --json bench-flood.json --markdown bench-flood.md --details bench-flood-details.json --figures docs/figures
 
 bench-order: $(STAMP) ## The order of workflows inside a tenant: age, least attained service, slack, work left
 	$(BIN)/saga bench suite order --jobs $(JOBS) --keep .saga/runs --json bench-order.json
+	$(BIN)/saga bench report --json bench-order.json --markdown bench-order.md
 
 bench-slo: $(STAMP) ## Objectives of tenants of three sizes at 80 % of the measured peak, ten seeds
 	$(BIN)/saga bench suite slo --jobs $(JOBS) --keep .saga/runs --json bench-slo.json
+	$(BIN)/saga bench report --json bench-slo.json --markdown bench-slo.md
 
 bench-sweep: $(STAMP) ## With and without the active set, pressures 0.25 to 8, ten seeds (hours)
 	$(BIN)/saga bench suite sweep --jobs $(JOBS) --keep .saga/runs --json bench-sweep.json
+	$(BIN)/saga bench report --json bench-sweep.json --markdown bench-sweep.md
 
 bench-caps: $(STAMP) ## saga against swept static caps, and its first tokens against fcfs engines
 	$(BIN)/saga bench suite caps --jobs $(JOBS) --keep .saga/runs --json bench-caps.json
+	$(BIN)/saga bench report --json bench-caps.json --markdown bench-caps.md
 
 bench-throughput: $(STAMP) ## Tasks a minute against completion time, by the share of KV that is filled
 	$(BIN)/saga bench suite throughput --jobs $(JOBS) --keep .saga/runs --json bench-throughput.json
+	$(BIN)/saga bench report --json bench-throughput.json --markdown bench-throughput.md --figures docs/figures
 
 bench-cache: $(STAMP) ## Eviction alone, against Belady and the best causal policy (minutes)
 	@set -e; for workload in coding-sessions swe-bench webarena; do \

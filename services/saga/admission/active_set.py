@@ -25,6 +25,7 @@ class ActiveSet:
         self._book = book
         self._policy = policy
         self._subjects = subjects
+        self.pauses = 0  # workflows that left the set while they had work
         self.held_s = policy.held_s if isinstance(policy, HoldsClaims) else held_s  # how long claims last, by forecast
 
     def impatient(self) -> Iterable[PoolId]:
@@ -63,6 +64,7 @@ class ActiveSet:
         """Leave the set, at a step boundary only: what runs is never cut."""
         if workflow.running():
             return []
+        self.pauses += 1
         self._roster.pause(workflow)
         for session in workflow.sessions.values():
             if session.dormant_at_s > now_s:  # it had a claim to its KV

@@ -133,6 +133,9 @@ def _watch_levels(state: AdmissionState) -> None:
     metrics.gauge("saga_admission_active_workflows", "Workflows that may run").set_function(
         lambda: sum(len(pool.active) for pool in state.roster.pools.values())
     )
+    metrics.gauge("saga_admission_pauses", "Workflows paused at a step boundary to make room").set_function(
+        lambda: state.pauses
+    )
     metrics.levels(
         "saga_admission_overhead_engine_seconds",
         "Prefill done again by our own doing, charged to no tenant",

@@ -110,6 +110,11 @@ class AdmissionState:
         for tenant, weight in weights.items():
             self.book.fair.set_weight(tenant, weight)
 
+    @property
+    def pauses(self) -> int:
+        """Workflows taken out of the active set at a step boundary, since the core was made."""
+        return self._set.pauses
+
     def check(self) -> None:
         """Assert what must always hold."""
         self.roster.check()

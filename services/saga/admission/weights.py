@@ -2,8 +2,9 @@
 
 Urgency is the published sum over a tenant's unfinished tasks of work left over time to deadline, here per engine of
 their pool: the share of the pool that it would take to be on time. It raises a weight to twice the guaranteed one at
-most. Deadlines cannot buy more: an overdue task counts nothing, and a task needs at least the time that its own work
-and its own tool calls take, whatever deadline it names. Called by `fairness.py` and `turns.py`.
+most. Deadlines cannot buy more: an overdue task counts nothing, nor does one that would be late at twice the tenant's
+share, with those that are due before it; and a task needs at least the time that its own work and its own tool calls
+take, whatever deadline it names. So a flood is not urgent for being large. Called by `fairness.py` and `turns.py`.
 """
 
 from bisect import bisect_right, insort
@@ -37,11 +38,14 @@ class Weights:
         self._raised: dict[TenantId, tuple[float, float]] = {}  # by which share, and when that was worked out
         self._due: dict[TenantId, list[Due]] = {}
         self._workflows: dict[RootId, tuple[float, Workflow]] = {}
+        self._together = 0.0  # guaranteed to those with deadlines
 
     def guarantee(self, tenant: TenantId, weight: float) -> None:
         """What the tenant has without urgency. Positive and finite."""
         if not 0.0 < weight < float("inf"):
             raise ValueError(f"weight of tenant {tenant} must be positive, not {weight}")
+        if tenant in self._due:
+            self._together += weight - self.guaranteed(tenant)
         self._guaranteed[tenant] = weight
 
     def guaranteed(self, tenant: TenantId) -> float:
@@ -63,10 +67,14 @@ class Weights:
         """Worked out now, of the tasks that are due next."""
         due = self._due.get(tenant, [])
         first = bisect_right(due, (self.now_s, RootId("\U0010ffff")))
-        total = 0.0
+        total = before = 0.0
+        most = (1.0 + MOST_RAISED) * self.guaranteed(tenant) / max(self._together, 1e-9)  # of the pool
         for deadline_s, root in islice(due, first, first + NEAREST):
             work, least_s = self._left(self._workflows[root][1])
-            total += work / max(deadline_s - self.now_s, least_s, 1e-9)
+            time_s = max(deadline_s - self.now_s, least_s, 1e-9)
+            if before + work <= min(1.0, most) * time_s:
+                before += work
+                total += work / time_s
         return total
 
     def begun(self, workflow: Workflow) -> None:
@@ -75,7 +83,10 @@ class Weights:
             return
         deadline_s = workflow.submitted_s + workflow.deadline_s
         self._workflows[workflow.root] = deadline_s, workflow
-        insort(self._due.setdefault(workflow.tenant, []), (deadline_s, workflow.root))
+        if workflow.tenant not in self._due:
+            self._due[workflow.tenant] = []
+            self._together += self.guaranteed(workflow.tenant)
+        insort(self._due[workflow.tenant], (deadline_s, workflow.root))
 
     def over(self, workflow: Workflow) -> None:
         """Forget it."""
@@ -86,4 +97,5 @@ class Weights:
         del due[bisect_right(due, (known[0], workflow.root)) - 1]
         if not due:
             del self._due[workflow.tenant]
+            self._together -= self.guaranteed(workflow.tenant)
             self._raised.pop(workflow.tenant, None)

@@ -81,6 +81,7 @@ def test_a_workflow_is_paused_at_its_step_boundary_and_its_kv_released():
     (released,) = [m for m in messages if isinstance(m, SessionsReleased)]
     assert released.sessions == (SessionId("root-3"),)
     assert released.reason == "paused"
+    assert story.core.pauses == 1
     assert story.admitted(ready(8, "root-3")) == []
 
 

@@ -78,6 +78,50 @@ def test_a_workflow_that_is_over_leaves_nothing_behind():
     assert told.urgency(TENANT) == 0.0
 
 
+def urgency_of(tasks: int, *, beside: int = 2) -> float:
+    """Of a tenant with so many tasks of 10 s of the pool due in 100 s, beside tenants with one each."""
+    told = weights(work=10.0)
+    for number in range(beside):
+        told.begun(Workflow(ready(1_000 + number, deadline_s=100.0, tenant=TenantId(f"other-{number}")), 0.0))
+    for number in range(tasks):
+        told.begun(workflow(number, 100.0))
+    return told.urgency(TENANT)
+
+
+def test_a_flood_is_no_more_urgent_than_what_could_be_rescued_of_it():
+    assert urgency_of(2) == pytest.approx(0.2)
+    assert urgency_of(6) == urgency_of(60) == pytest.approx(0.6), "twice a third of the pool"
+
+
+def test_alone_a_tenant_may_have_the_whole_pool_rescue_it():
+    assert urgency_of(60, beside=0) == pytest.approx(1.0)
+
+
+def test_who_leaves_makes_room_for_the_urgency_of_others():
+    told = weights(work=10.0)
+    others = [Workflow(ready(100 + n, deadline_s=100.0, tenant=TenantId(f"other-{n}")), 0.0) for n in range(9)]
+    for other in others:
+        told.begun(other)
+    for number in range(60):
+        told.begun(workflow(number, 100.0))
+    assert told.urgency(TENANT) == pytest.approx(0.2)
+
+    for other in others:
+        told.over(other)
+
+    assert told.urgency(TENANT) == pytest.approx(1.0)
+
+
+def test_a_weight_that_changes_changes_what_could_be_rescued():
+    told = weights(work=10.0)
+    told.begun(Workflow(ready(100, deadline_s=100.0, tenant=TenantId("other")), 0.0))
+    for number in range(60):
+        told.begun(workflow(number, 100.0))
+    told.guarantee(TenantId("other"), 4.0)
+
+    assert told.urgency(TENANT) == pytest.approx(0.4)
+
+
 @given(
     deadlines=st.lists(st.floats(1e-6, 1e6), max_size=100),
     work=st.floats(0.0, 1e6),

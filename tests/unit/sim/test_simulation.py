@@ -191,3 +191,9 @@ def test_the_laboratory_runs_cores_not_shells():
                 last = node.module.rpartition(".")[2]
                 assert not any(fnmatchcase(last, shell) for shell in ("service", "http_*", "zmq_*", "__main__"))
                 assert not node.module.startswith("saga.runtime")
+
+
+def test_with_preemption_every_task_ends_with_its_invariants_intact():
+    spec = structs.replace(SPEC, system="saga-preempts", pressure=4.0, workers=1, tasks=30, host_tier="on")
+
+    assert simulate(spec, check=True).failures == 0

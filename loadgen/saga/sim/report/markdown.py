@@ -11,6 +11,7 @@ from saga.sim.report.compare import (
     Condition,
     best_baseline,
     by_condition,
+    is_variant,
     over_seeds,
     ratio_between,
     seeds_of,
@@ -38,7 +39,7 @@ DETAILS: tuple[Column, ...] = (
 
 HEAD = """# Evaluation: tables
 
-Written by `make bench-report`, all of it; what stands behind the numbers is in [evaluation.md](evaluation.md).
+Written by `saga bench report`, all of it; what stands behind the numbers is in [evaluation.md](evaluation.md).
 """
 
 
@@ -57,6 +58,7 @@ def markdown(report: Report) -> str:
         )
         parts.append(_overview(places))
         parts.append(_against_best(report, places))
+        parts.append(_against_variants(report, places))
         for condition, systems in places.items():
             parts.append(f"<details><summary>{condition.at}: tails, hits, throughput</summary>\n")
             parts.append(_details(systems))
@@ -91,6 +93,21 @@ def _against_best(report: Report, places: dict[Condition, Systems]) -> str:
             ratio = ratio_between(report, condition, SAGA, best)
             said.append(f"{condition.at}: {_ratio(ratio)} ({best})")
     return f"Best baseline over `saga`, mean TCT, median over seeds [95 %]: {'; '.join(said)}.\n" if said else ""
+
+
+def _against_variants(report: Report, places: dict[Condition, Systems]) -> str:
+    """Ours set differently against ours, or against the first of them where it was not run itself."""
+    names = list(dict.fromkeys(name for systems in places.values() for name in systems))
+    ours = SAGA if SAGA in names else next(filter(is_variant, names), "")
+    lines = []
+    for other in filter(is_variant, names):
+        if other != ours:
+            found = [(where.at, ratio_between(report, where, ours, other)) for where in places]
+            lines.append(f"- `{other}`: " + "; ".join(f"{at}: {_ratio(ratio)}" for at, ratio in found if ratio))
+    if not lines:
+        return ""
+    told = f"Mean TCT over that of `{ours}`, median over seeds [95 %]; above 1: `{ours}` is faster.\n"
+    return "\n".join([told, *lines]) + "\n"
 
 
 def _ratio(ratio: Ratio | None) -> str:

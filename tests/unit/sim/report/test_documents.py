@@ -90,3 +90,13 @@ def test_service_of_each_tenant_is_drawn_for_every_run_with_details(details, tmp
         assert path.name.startswith("service-")
         assert ":" not in path.name
         assert several[0].tenants[0] in "".join(ET.fromstring(path.read_text()).itertext())
+
+
+def test_ours_set_differently_is_told_against_ours(report):
+    named = {"affinity+cap": "saga-las", "saga": "saga-age"}
+    runs = [replace(run, system=named[run.system]) for run in report.runs if run.system in named]
+    text = markdown(Report(tuple(runs), ratios(runs)))
+    assert "Mean TCT over that of `saga-las`" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("- `saga-age`: pressure 0.5: ")][:1]
+    assert line.count("pressure") == 3
+    assert "Mean TCT over that of" not in markdown(report)
