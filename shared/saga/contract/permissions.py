@@ -128,9 +128,10 @@ _ROLES: Final[Mapping[str, _Role]] = {
         reads=(DRAINS_BUCKET,),
     ),
     "operator": _Role(
-        lambda s: (s.graph_ask(), s.tenants_ask(), s.admission_ask(), s.placement_ask()),
-        lambda s: (s.graph_answer(_ANY),),
+        lambda s: (s.graph_ask(), s.tenants_ask(), s.admission_ask(), s.placement_ask(), s.worker_ask(_WORKER)),
+        lambda s: (s.graph_answer(_ANY), s.worker_presence()),
         writes=(TERMS_BUCKET, KEYS_BUCKET, DRAINS_BUCKET),
+        replays=True,
     ),
 }
 
