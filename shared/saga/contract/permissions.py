@@ -43,6 +43,7 @@ _ROLES: Final[Mapping[str, _Role]] = {
             s.step_ready(),
             s.gateway_word(),
             s.lease(_WORKER),
+            s.leases_renewed(_WORKER),
             s.every_step_end(),
             s.worker_ask(_WORKER),
             s.workflow_declared(),
@@ -118,6 +119,7 @@ _ROLES: Final[Mapping[str, _Role]] = {
         ),
         lambda s: (
             s.lease(_WORKER),
+            s.leases_renewed(_WORKER),
             s.step_ends_at(_WORKER),
             s.sessions_released(_WORKER),
             s.forecast(_WORKER),
