@@ -2,7 +2,15 @@
 
 from trust_story import Cell, pages
 
-from saga.contract.messages import LeaderHello, PagesStored, StepProgress, WorkersAsk, WorkerStands, WorkersTold
+from saga.contract.messages import (
+    LeaderHello,
+    PagesStored,
+    StepProgress,
+    WorkerLeaving,
+    WorkersAsk,
+    WorkerStands,
+    WorkersTold,
+)
 from saga.kernel.effects import Answer, Promoted, Received, Tick
 from saga.placement.conduct import COMEBACKS, FALSE_BEATS, RIVAL_BEATS
 from saga.placement.policy import SessionAffinity
@@ -194,6 +202,18 @@ def test_the_older_one_is_believed_once_the_newer_is_silent():
 
     assert cell.core.board.workers["w0"].hello.engine_url == "http://old"
     assert cell.core.board.workers["w0"].usable(cell.now_s)
+
+
+def test_and_at_once_when_the_newer_says_goodbye():
+    cell = Cell(workers=2)
+    cell.beat("w0", epoch=5, engine_url="http://new")
+    cell.hear(WorkerLeaving(worker_id="w0", epoch=5, engine_died=False))
+    assert not cell.core.board.workers["w0"].usable(cell.now_s)
+
+    cell.beat("w0", epoch=1)
+
+    assert cell.core.board.workers["w0"].usable(cell.now_s)
+    assert cell.standing("w0")[0] == "serving"
 
 
 def test_a_standby_goes_on_where_its_leader_stopped_and_tells_a_new_admission():
