@@ -1,10 +1,11 @@
 """Any one process may die during a replay: no step fails, no text changes, no lease is left over."""
 
 import asyncio
+import time
 
 import pytest
 import pytest_asyncio
-from mesh_replay import leader_of, leases_of_agents, metric_of, replay
+from mesh_replay import STEPS, TakeOver, ends_of, leader_of, leases_of_agents, metric_of, replay
 
 from saga.cli.mesh import Mesh, MeshSettings
 from saga.placement.lease_accounts import ENDS
@@ -46,8 +47,25 @@ async def test_a_death_during_a_replay_fails_no_step_and_leaks_no_lease(mesh, un
     assert await running == undisturbed
     await mesh.wait_ready(20)
     assert mesh.processes[name] != pid
+    ends = await ends_of(mesh, f"without-{victim}")
+    assert len(ends) == SESSIONS * STEPS, "no step is lost"
+    assert set(ends.values()) == {1}, "and none is done twice"
 
     await nothing_is_left(mesh)
+
+
+@pytest.mark.parametrize("service", ["placement", "admission"])
+async def test_a_standby_takes_over_within_two_seconds(mesh, undisturbed, service):
+    running = asyncio.create_task(replay(mesh.gateway_url, SESSIONS, f"over-{service}"))
+    await asyncio.sleep(1.2)
+    async with TakeOver(mesh, service) as hears:
+        leader = await leader_of(mesh, service)
+        killed_s = time.monotonic()
+        mesh.kill(leader)
+
+        assert await hears.after_s(killed_s) < 2.0
+    assert await running == undisturbed
+    await mesh.wait_ready(20)
 
 
 async def nothing_is_left(mesh: Mesh) -> None:

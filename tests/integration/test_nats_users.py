@@ -86,6 +86,16 @@ async def test_a_mesh_needs_nothing_that_its_users_may_not(guarded: NatsServer, 
             body = {"model": await model(http, mesh, headers), "prompt": opening(3 + turn), "max_tokens": 4}
             async with http.post(f"{mesh.gateway_url}/v1/completions", json=body, headers=headers) as answer:
                 assert answer.status == 200, await answer.text()
+                step = answer.headers["X-Saga-Step"]
+        for words in (
+            ["why", step],
+            ["why", "0" * 32],
+            ["workers"],
+            ["drain", "w0", "--wait"],
+            ["drain", "w0", "--undo"],
+        ):
+            code, said = await saga(guarded, operator, *words)
+            assert code == int(words[1:] == ["0" * 32]), said
         code, said = await saga(guarded, operator, "tenants", "usage", "acme")
         assert code == 0, said
         for command in (("graph", "classes"), ("workers",), ("drain", "w1"), ("drain", "w1", "--undo")):

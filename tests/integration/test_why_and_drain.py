@@ -222,20 +222,24 @@ async def new_workflows(mesh: Mesh) -> None:
         await ask(mesh, f"newcomer-{time.monotonic()}-{number}", opening(100 + number))
 
 
-async def test_a_worker_that_joins_receives_work_within_two_seconds(mesh, ear, tmp_path):
-    newcomers = asyncio.create_task(new_workflows(mesh))
+async def start_worker(mesh: Mesh, worker_id: str, folder: Path) -> list[asyncio.subprocess.Process]:
+    """An engine and its agent beside those of the mesh."""
     port = free_ports(1, Random())[0]
-    url = f"http://127.0.0.1:{port}"
     environ = os.environ | {"SAGA_NATS_URL": mesh.nats_url, "SAGA_ENGINE_PORT": str(port)}
-    environ |= {"SAGA_ENGINE_PAGE_TOKENS": "16", "SAGA_WORKER_ID": "late", "SAGA_WORKER_ENGINE_URL": url}
-    environ |= {"SAGA_WORKER_JOURNAL": str(tmp_path / "journal")}
-    processes = [
+    environ |= {"SAGA_ENGINE_PAGE_TOKENS": "16", "SAGA_WORKER_ID": worker_id}
+    environ |= {"SAGA_WORKER_ENGINE_URL": f"http://127.0.0.1:{port}", "SAGA_WORKER_JOURNAL": str(folder / "journal")}
+    return [
         await asyncio.create_subprocess_exec(
             sys.executable, "-m", f"saga.{service}", env=environ,
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         )
         for service in ("engine", "worker")
     ]  # fmt: skip
+
+
+async def test_a_worker_that_joins_receives_work_within_two_seconds(mesh, ear, tmp_path):
+    newcomers = asyncio.create_task(new_workflows(mesh))
+    processes = await start_worker(mesh, "late", tmp_path)
     try:
         async with asyncio.timeout(60):
             while "late" not in ear.hello_s:
@@ -247,6 +251,23 @@ async def test_a_worker_that_joins_receives_work_within_two_seconds(mesh, ear, t
         for process in reversed(processes):
             process.terminate()
             await process.wait()
+
+
+async def test_a_second_worker_with_the_same_id_does_not_start_and_says_who_has_it(mesh, tmp_path):
+    engine, agent = await start_worker(mesh, "w1", tmp_path)
+    try:
+        async with asyncio.timeout(60):
+            _, said = await agent.communicate()
+    finally:
+        engine.terminate()
+        await engine.wait()
+
+    assert agent.returncode == 2
+    assert "worker id 'w1' is taken by the worker of" in said.decode()
+    async with asyncio.timeout(WITHIN_S):
+        while (await workers(mesh))["w1"]["standing"] != "serving":  # the one that was there first goes on
+            await asyncio.sleep(0.1)
+    assert (await ask(mesh, "afterwards", opening(5)))[2] in ("w0", "w1")
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,16 @@ same text, to the character.
 
 import asyncio
 import json
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Self
 
 import aiohttp
 import msgspec
 
 from saga.cli.mesh import Mesh
-from saga.contract.messages import Heartbeat
+from saga.contract.messages import Heartbeat, LeaderHello, StepFinished
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.load.mesh_metrics import metrics_of
 from saga.runtime.bus_nats import NatsBus
@@ -106,6 +109,43 @@ async def leases_of_agents(mesh: Mesh, within_s: float = 5.0) -> dict[str, int]:
         return heard
     finally:
         await bus.close()
+
+
+async def ends_of(mesh: Mesh, run: str) -> Counter[str]:
+    """How often each step of a replay finished, as the stream of step ends has it."""
+    bus = await NatsBus.connect(mesh.nats_url, name="test", cell=mesh.settings.cell)
+    try:
+        ends = await bus.replay(Subjects(mesh.settings.cell).every_step_end(), 600.0)
+    finally:
+        await bus.close()
+    finished = (end for end in ends if isinstance(end, StepFinished))
+    return Counter(end.step_id for end in finished if end.root.startswith(f"default/{run}-"))
+
+
+class TakeOver:
+    """Hears when a new leader of a service says hello."""
+
+    def __init__(self, mesh: Mesh, service: str) -> None:
+        self._mesh, self._service = mesh, service
+        self._heard_s = asyncio.get_running_loop().create_future()
+
+    async def __aenter__(self) -> Self:
+        self._bus = await NatsBus.connect(self._mesh.nats_url, name="test", cell=self._mesh.settings.cell)
+        await self._bus.subscribe(Subjects(self._mesh.settings.cell).leader_hello(), self._hear)
+        await self._bus.barrier()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._bus.close()
+
+    async def after_s(self, killed_s: float) -> float:
+        """Seconds from then, on the monotonic clock."""
+        return await asyncio.wait_for(self._heard_s, 30.0) - killed_s
+
+    def _hear(self, incoming) -> None:
+        hello = incoming.message
+        if isinstance(hello, LeaderHello) and hello.service == self._service and not self._heard_s.done():
+            self._heard_s.set_result(time.monotonic())
 
 
 async def metric_of(mesh: Mesh, process: str, name: str) -> float:

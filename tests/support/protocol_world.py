@@ -138,7 +138,8 @@ class World:
         core = WorkerState(
             worker_id, f"http://{worker_id}", s, RETENTION["tags"](300.0, 300.0), Random(1), lease_ttl_s=5.0
         )
-        subjects = [s.lease(worker_id), s.step_ends_at(worker_id), s.sessions_released(worker_id), s.resync(worker_id)]
+        subjects = [s.lease(worker_id), s.leases_renewed(worker_id), s.step_ends_at(worker_id)]
+        subjects += [s.sessions_released(worker_id), s.resync(worker_id)]
         party = self._add(worker_id, core, subjects)
         self.attach(party)
 

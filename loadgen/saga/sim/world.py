@@ -13,7 +13,7 @@ from msgspec import Struct
 from saga.admission.events import TenantChanged
 from saga.admission.state import AdmissionState
 from saga.contract.ids import GatewayId, TenantId, WorkerId
-from saga.contract.messages import LeasesRenewed, Message
+from saga.contract.messages import Message
 from saga.contract.subjects import Subjects
 from saga.engine.profile import Profile
 from saga.engine.settings import EngineSettings
@@ -35,8 +35,6 @@ GATEWAY = GatewayId("g0")
 LEASE_TTL_S = 6.0  # as the agents' default
 POLL_S = 5.0  # agents look at their engine; live twice a second
 BEAT_S = 2.5  # of the gateway; live 1 s. Nothing is lost here, so it says nothing new; steps that nobody names live 5 s
-# Those who follow a subject and have no use for this message of it: not telling them is the same, and cheaper.
-DEAF: dict[type[Message], tuple[str, ...]] = {LeasesRenewed: ("admission", "placement")}
 
 
 class Upkeep(Struct, frozen=True):
@@ -231,9 +229,7 @@ class World:
         route = (subject, type(message))
         parties = self._routes.get(route)
         if parties is None:
-            deaf = DEAF.get(type(message), ())
-            parties = tuple(party for party in self._followers(subject) if party.name not in deaf)
-            self._routes[route] = parties
+            parties = self._routes[route] = self._followers(subject)
         received = Received(message)
         for party in parties:
             party.tell(received)
@@ -257,6 +253,8 @@ class World:
                 return (self.gateway, self.admission)
             case "lease", _:
                 return (*here, self.admission, self.placement)
+            case "renewed", _:
+                return here
             case "step", _:
                 return (*here, self.admission, self.placement, self.graph)
             case "leaders", "hello":

@@ -76,6 +76,7 @@ class Exchange:
         self._changes: dict[str, object] = self._base
         self._progress_at_s = 0.0
         self._left_s = 0.0  # present attempt written to its engine
+        self._relayed: Relay | None = None  # of the present attempt
         self._at_engine: tuple[str, str] | None = None  # (url, rid) while a request may run there
         self.stopping = False  # set when this gateway must go before the answer is complete
         self.grant: Grant | None = None
@@ -108,6 +109,11 @@ class Exchange:
 
     def _abandon(self, ticket: Ticket) -> None:
         """Nobody waits for the answer: end it at the engine too."""
+        if self._relayed is not None and self._relayed.done:
+            if self.done is None:  # its client had the last event, and did not wait for the end of the stream
+                self._sent.fold_end()
+                self._complete(ticket)
+            return
         self._desk.tell(GaveUp(ticket.step.step_id, self._sent.events, failed=self.stopping))
         if self._at_engine is not None:
             url, request_id = self._at_engine
@@ -221,7 +227,7 @@ class Exchange:
     async def _relay(self, ticket: Ticket, reply: Reply, run: Run) -> web.StreamResponse:
         sent, dialect = self._sent, self._dialect
         splice = dialect.splice(sent, rid(ticket.step.step_id, run.attempt)) if run.attempt > 0 and sent.id else None
-        relay = Relay(dialect, self._asked, sent, splice=splice, sent_tokens=self._sent_tokens)
+        relay = self._relayed = Relay(dialect, self._asked, sent, splice=splice, sent_tokens=self._sent_tokens)
 
         def forward(piece: bytes) -> None:
             data = relay.take(piece)

@@ -373,5 +373,5 @@ class GatewayState:
             beats.append(Publish(self._subjects.gateway_word(), beat))
         for worker_id, lease_ids in by_worker.items():
             renewed = LeasesRenewed(gateway_id=self.gateway_id, worker_id=worker_id, lease_ids=tuple(lease_ids))
-            beats.append(Publish(self._subjects.lease(worker_id), renewed))
+            beats.append(Publish(self._subjects.leases_renewed(worker_id), renewed))
         return beats

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from saga.contract.ids import NO_WORKER, LeaseId, PoolId, SessionId, SessionTag, StepId, WorkerId, session_tag
 from saga.contract.messages import Grant, NeedChain, SessionsReleased, StepReady, WaitCause
 from saga.contract.subjects import Subjects
-from saga.kernel.effects import Effect, Log, Publish
+from saga.kernel.effects import Decision, Effect, Log, Publish
 from saga.kernel.steps import Move
 from saga.placement.board import Board
 from saga.placement.policy import Candidate, PlacementPolicy
@@ -19,6 +19,7 @@ LEASE_TTL_S = 5.0  # taken, it dies after this without renewal
 NO_TAG = SessionTag("")  # the engine keeps none
 
 Effects = list[Effect]
+Weighing = Callable[[StepId, Sequence[Candidate], Decision[WorkerId]], None]
 
 
 class Dispatcher:
@@ -48,7 +49,9 @@ class Dispatcher:
         self._supersede = supersede
         self._admission_fence = 0
         self._leases_given = 0
-        self.weighed: Callable[[StepId, Sequence[Candidate], WorkerId], None] | None = None  # who wants to know
+        self.weighed: Callable[[StepId, Sequence[Candidate], Decision[WorkerId]], None] | None = (
+            None  # who wants to know
+        )
 
     def stale_admission(self, fence: int) -> bool:
         """Whether this comes from an admission that has been replaced."""
@@ -171,7 +174,7 @@ class Dispatcher:
             candidates = self._candidates(workers, step, session.home, resident)
             decision = self._policy.choose(step.admitted.step, candidates)
             if self.weighed is not None:
-                self.weighed(step_id, candidates, decision.choice)
+                self.weighed(step_id, candidates, decision)
             best = self._board.workers[decision.choice]
             waiting = self._board.at_home.get(decision.choice)
             if not waiting and self._room(best, step):

@@ -53,10 +53,11 @@ class Presence:
         """A worker joins, or says again who it is. `draining`: that it is to be empty; None: it does not say."""
         known = self._board.workers.get(hello.worker_id)
         if known is not None and hello.epoch < known.hello.epoch:
-            if now_s - known.seen_s <= self._silent_s:
+            if not known.left and now_s - known.seen_s <= self._silent_s:
                 return []
             self._board.index.drop_worker(hello.worker_id)  # the newer one is gone, or a clock was put back
         worker, fresh = self._board.hello(hello, now_s)
+        worker.left = False
         effects = self.drains.told(worker, draining=draining) if draining is not None else []
         if not fresh:
             return effects
@@ -68,7 +69,7 @@ class Presence:
         worker = self._board.workers.get(leaving.worker_id)
         if worker is None or leaving.epoch < worker.hello.epoch:
             return []
-        worker.healthy = False
+        worker.healthy, worker.left = False, True
         if leaving.engine_died:
             self._board.index.drop_worker(leaving.worker_id)
         return self._dispatch.scatter(leaving.worker_id, now_s)

@@ -37,6 +37,7 @@ class Worker:
         "leased_engine_s",
         "leased_tokens",
         "leases",
+        "left",
         "on_probation",
         "plain",
         "quarantined",
@@ -49,6 +50,7 @@ class Worker:
     def __init__(self, hello: WorkerHello, now_s: float) -> None:
         self.hello = hello
         self.healthy = True
+        self.left = False  # it has said goodbye since it was heard last
         self.draining = False  # an operator wants it empty
         self.quarantined = False  # its word is not believed, see `trust.py`
         self.on_probation = False  # one step at a time

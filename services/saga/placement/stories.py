@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import nsmallest
 from typing import Final
 
+from msgspec import Struct, structs
+
 from saga.contract.ids import StepId, WorkerId
 from saga.contract.messages import (
     Grant,
@@ -26,8 +28,8 @@ from saga.contract.messages import (
     WhyTold,
 )
 from saga.contract.misses import Sent, Used, shortfall
-from saga.contract.why_messages import Cached, StepTold, Weighed
-from saga.kernel.effects import Effect, Publish
+from saga.contract.why_messages import Cached, Fact, StepTold, Weighed
+from saga.kernel.effects import Decision, Effect, Publish
 from saga.kernel.stories import MAX_STORIES, Stories, Story
 from saga.placement.board import Board
 from saga.placement.policy import Candidate
@@ -201,11 +203,13 @@ class PlacementStories:
 
     # --- what is decided ---------------------------------------------------------------------------------------
 
-    def weighed(self, step_id: StepId, candidates: Sequence[Candidate], chosen: WorkerId) -> None:
-        """A policy was asked where the step goes."""
-        best = next(c for c in candidates if c.worker_id == chosen)
-        others = nsmallest(OTHERS_TOLD, (c for c in candidates if c is not best), key=_interest)
-        told = [_told(best, chosen=True), *(_told(c, chosen=False) for c in others)]
+    def weighed(self, step_id: StepId, candidates: Sequence[Candidate], decision: Decision[WorkerId]) -> None:
+        """A policy was asked where the step goes. One that decides by prices tells them with its decision."""
+        priced = {price.worker_id: price for price in getattr(decision, "prices", ())}
+        best = next(c for c in candidates if c.worker_id == decision.choice)
+        rest = [c for c in candidates if c is not best]
+        others = nsmallest(OTHERS_TOLD, rest, key=lambda c: (c.worker_id not in priced, *_interest(c)))
+        told = [_told(c, priced.get(c.worker_id), chosen=c is best) for c in (best, *others)]
         told += [Weighed(worker=worker, barred=why) for worker, why in self._barred()]
         self._opened(step_id).weighed = tuple(told)
 
@@ -274,8 +278,10 @@ def _interest(candidate: Candidate) -> tuple[bool, float, WorkerId]:
     return plain, candidate.leased_engine_s + candidate.queued_engine_s, candidate.worker_id
 
 
-def _told(candidate: Candidate, *, chosen: bool) -> Weighed:
-    terms = {
+def _told(candidate: Candidate, price: Struct | None, *, chosen: bool) -> Weighed:
+    priced = structs.asdict(price) if price is not None else {}
+    terms: dict[str, Fact] = {name: round(value, 4) for name, value in priced.items() if name != "worker_id"}
+    terms |= {
         "home": int(candidate.is_home),
         "cached_tokens": candidate.cached_tokens,
         "running": candidate.leases,
@@ -285,4 +291,4 @@ def _told(candidate: Candidate, *, chosen: bool) -> Weighed:
         "homed_tokens": candidate.homed_tokens,
         "kv_tokens": candidate.kv_tokens,
     }
-    return Weighed(worker=candidate.worker_id, chosen=chosen, terms=dict(terms))
+    return Weighed(worker=candidate.worker_id, chosen=chosen, terms=terms)

@@ -143,7 +143,8 @@ class Agent:
         subscriptions = [
             await self._bus.subscribe(subject, self._received)
             for subject in (
-                subjects.lease(me),
+                subjects.lease(me),  # with the renewals of gateways older than the next subject
+                subjects.leases_renewed(me),
                 subjects.step_ends_at(me),
                 subjects.sessions_released(me),
                 subjects.forecast(me),

@@ -43,6 +43,7 @@ _ROLES: Final[Mapping[str, _Role]] = {
             s.step_ready(),
             s.gateway_word(),
             s.lease(_WORKER),
+            s.leases_renewed(_WORKER),
             s.every_step_end(),
             s.worker_ask(_WORKER),
             s.workflow_declared(),
@@ -118,6 +119,7 @@ _ROLES: Final[Mapping[str, _Role]] = {
         ),
         lambda s: (
             s.lease(_WORKER),
+            s.leases_renewed(_WORKER),
             s.step_ends_at(_WORKER),
             s.sessions_released(_WORKER),
             s.forecast(_WORKER),
@@ -128,9 +130,10 @@ _ROLES: Final[Mapping[str, _Role]] = {
         reads=(DRAINS_BUCKET,),
     ),
     "operator": _Role(
-        lambda s: (s.graph_ask(), s.tenants_ask(), s.admission_ask(), s.placement_ask()),
-        lambda s: (s.graph_answer(_ANY),),
+        lambda s: (s.graph_ask(), s.tenants_ask(), s.admission_ask(), s.placement_ask(), s.worker_ask(_WORKER)),
+        lambda s: (s.graph_answer(_ANY), s.worker_presence()),
         writes=(TERMS_BUCKET, KEYS_BUCKET, DRAINS_BUCKET),
+        replays=True,
     ),
 }
 

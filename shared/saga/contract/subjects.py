@@ -39,12 +39,16 @@ class Subjects:
         return self._at("gateway.*")
 
     def lease(self, worker_id: WorkerId) -> str:
-        """LeaseTaken, LeaseReturned, LeaseReleased, LeasesRenewed, StepStarted, StepProgress on one worker."""
+        """LeaseTaken, LeaseReturned, LeaseReleased, StepStarted, StepProgress on one worker."""
         return self._at(f"lease.{worker_id}")
 
     def every_lease(self) -> str:
         """The same for all workers."""
         return self._at("lease.*")
+
+    def leases_renewed(self, worker_id: WorkerId) -> str:
+        """LeasesRenewed, to one worker alone: there are gateways times workers of them a second."""
+        return self._at(f"renewed.{worker_id}")
 
     def step_finished(self, worker_id: WorkerId) -> str:
         """StepFinished, durable."""

@@ -63,6 +63,7 @@ class FakeEngine:
         self.refuse: tuple[int, bytes] | None = None
         self.raw = b""  # goes out as it is, in place of an answer
         self.hang_after: int | None = None
+        self.lingers = False  # after its last event, before its stream ends
         self.tool: str | None = None
         self.flood = 0
         self.flooded = 0
@@ -166,6 +167,9 @@ class FakeEngine:
             if (body.get("stream_options") or {}).get("include_usage"):
                 await send([], usage=usage)
             await response.write(b"data: [DONE]\n\n")
+            if self.lingers:
+                self.hanging.set()
+                await asyncio.sleep(60)
         except (asyncio.CancelledError, ConnectionError):
             self.closed_early += 1
             raise

@@ -137,6 +137,20 @@ async def test_a_client_that_leaves_ends_its_step_here_and_at_the_engine(mesh):
     assert mesh.desk.state.running == 0
 
 
+async def test_a_client_that_has_its_last_event_may_leave_before_the_stream_ends(mesh):
+    """Many do: an answer that was told in full is finished, and counts, however quickly its client closes."""
+    mesh.engines[0].lingers = True
+    response = await mesh.ask({**COMPLETION, "stream": True})
+    await response.content.readuntil(b"data: [DONE]\n\n")
+    response.close()
+
+    finished = await mesh.leaders.finished()
+    assert (finished.output_tokens, finished.finish_reason) == (12, "length")
+    assert mesh.engines[0].aborted == []
+    mesh.desk.state.check()
+    assert mesh.desk.state.running == 0
+
+
 async def test_a_client_that_leaves_while_it_waits_is_forgotten(mesh):
     mesh.leaders.paused = True
     asking = asyncio.ensure_future(mesh.ask(COMPLETION))

@@ -1,5 +1,6 @@
 """What placement tells of a step: where it waited, where it went and what was weighed, what was cached and why not."""
 
+from msgspec import Struct
 from placement_story import POOL, Story, admitted, hello, step_id
 
 from saga.contract.ids import GatewayId, TenantId
@@ -15,7 +16,7 @@ from saga.contract.messages import (
 )
 from saga.contract.subjects import Subjects
 from saga.contract.why_messages import StepTold
-from saga.kernel.effects import Answer, Promoted, Received, Tick
+from saga.kernel.effects import Answer, Decision, Promoted, Received, Tick
 from saga.placement.policy import CheapestStart
 from saga.placement.state import PlacementState
 
@@ -26,9 +27,10 @@ OTHER = b"".join(number.to_bytes(8, "big") for number in range(101, 161))
 class Told(Story):
     """A placement that remembers."""
 
-    def __init__(self, **fields) -> None:
+    def __init__(self, policy=None, **fields) -> None:
         super().__init__(workers=0)
-        self.core = PlacementState("p0", Subjects(), CheapestStart(), lookahead=0, now_s=10.0, stories=True)
+        policy = policy or CheapestStart()
+        self.core = PlacementState("p0", Subjects(), policy, lookahead=0, now_s=10.0, stories=True)
 
         self.tell(Promoted(7))
         for number in range(2):
@@ -77,6 +79,37 @@ def test_a_step_is_told_from_its_admission_to_its_end():
     chosen, other = step.weighed
     assert (chosen.worker, chosen.chosen, other.chosen) == (grant.worker_id, True, False)
     assert chosen.terms.keys() == other.terms.keys() >= {"cached_tokens", "running", "queued_engine_s", "homed_tokens"}
+
+
+class Price(Struct, frozen=True):
+    worker_id: str
+    wait_s: float
+    prefill_s: float
+
+
+class Priced(Decision[str], frozen=True):
+    prices: tuple[Price, ...] = ()
+
+
+class ByPrice:
+    """A policy that says by which prices it decides."""
+
+    engine_queues = False
+    stays_home = True
+
+    def choose(self, step, candidates):
+        del step, candidates
+        return Priced("w1", "cheapest", (Price("w1", 0.25, 0.5), Price("w0", 1.5, 0.0)))
+
+
+def test_prices_that_a_policy_tells_are_the_terms_of_its_choice():
+    story = Told(ByPrice())
+    story.ran(1, 0)
+
+    chosen, other = story.of(1).weighed
+
+    assert (chosen.worker, chosen.terms["wait_s"], chosen.terms["prefill_s"]) == ("w1", 0.25, 0.5)
+    assert (other.worker, other.terms["wait_s"], other.terms["running"]) == ("w0", 1.5, 0)
 
 
 def test_a_new_session_misses_all_as_nothing_was_there():

@@ -1,112 +1,20 @@
 """Workers whose outcome belies their word: put aside with a reason, tried again, and never the last one."""
 
-from collections import OrderedDict
-from random import Random
+from trust_story import Cell, pages
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from placement_story import POOL, Story, admitted, hello
-
-from saga.contract.ids import GatewayId, TenantId
 from saga.contract.messages import (
-    Grant,
-    Heartbeat,
     LeaderHello,
-    PagesRemoved,
     PagesStored,
-    ResidencyDelta,
-    StepFinished,
     StepProgress,
+    WorkerLeaving,
     WorkersAsk,
     WorkerStands,
     WorkersTold,
 )
-from saga.kernel.effects import Answer, Log, Promoted, Received, Tick
+from saga.kernel.effects import Answer, Promoted, Received, Tick
 from saga.placement.conduct import COMEBACKS, FALSE_BEATS, RIVAL_BEATS
 from saga.placement.policy import SessionAffinity
 from saga.placement.trust import PROBATION_KEPT, QUARANTINE_S
-
-PAGE = 16
-
-
-def pages(session: int, count: int) -> bytes:
-    return b"".join((session * 10_000 + number).to_bytes(8, "big") for number in range(1, count + 1))
-
-
-class Cell(Story):
-    """A story in which workers hold pages, say so, and may lie about it."""
-
-    def __init__(self, *args, **fields) -> None:
-        self.number = 0
-        self.seqs: dict[str, int] = {}
-        self.logs: list[Log] = []
-        super().__init__(*args, max_running=8, kv_tokens=1_000_000, **fields)
-        for worker_id in list(self.core.board.workers):
-            self.beat(worker_id)
-
-    def tell(self, event):
-        effects = self.core.handle(event, self.now_s)
-        self.core.check()
-        self.logs += [effect for effect in effects if isinstance(effect, Log)]
-        return [effect.message for effect in effects if hasattr(effect, "message")]
-
-    def beat(self, worker_id: str, *, healthy: bool = True, running: int = 99, **fields) -> None:
-        facts = {"max_running": 8, "kv_tokens": 1_000_000} | fields
-        seq = self.seqs.get(worker_id, 0)
-        self.hear(
-            Heartbeat(
-                worker=hello(worker_id, **facts), healthy=healthy, running=running, waiting=0, used_tokens=0,
-                residency_seq=seq,
-            )
-        )  # fmt: skip
-
-    def says(self, worker_id: str, *changes) -> None:
-        self.seqs[worker_id] = self.seqs.get(worker_id, 0) + 1
-        self.hear(ResidencyDelta(worker_id=worker_id, epoch=1, seq=self.seqs[worker_id], changes=changes))
-
-    def start(self, session: str, chain: bytes) -> Grant:
-        self.number += 1
-        granted = [m for m in self.hear(self.step(session, chain)) if isinstance(m, Grant)]
-        (grant,) = granted
-        self.take(grant)
-        return grant
-
-    def step(self, session: str, chain: bytes):
-        return admitted(self.number, session=session, new_hashes=chain, prompt=PAGE * (len(chain) // 8) + 5)
-
-    def end(self, grant: Grant, cached_tokens: int) -> None:
-        self.hear(
-            StepFinished(
-                step_id=grant.step_id, attempt=0, lease_id=grant.lease_id, worker_id=grant.worker_id,
-                gateway_id=GatewayId("g0"), tenant=TenantId("t"), root=grant.root, session=grant.session, pool=POOL,
-                prompt_tokens=1_000, output_tokens=5, cached_tokens=cached_tokens, finish_reason="tool_calls",
-            )
-        )  # fmt: skip
-
-    def lies(self, worker_id: str, times: int) -> int:
-        """It advertises prefixes of sessions which it has not, until it is put aside; how often."""
-        for number in range(times):
-            if self.standing(worker_id)[0] == "quarantined":
-                return number
-            chain = pages(1_000 + self.number, 400)
-            self.says(worker_id, PagesStored(chain))
-            grant = self.start(f"lured-{self.number}", chain)
-            assert grant.worker_id == worker_id
-            assert grant.cached_tokens > 0
-            self.end(grant, 0)
-        return times
-
-    def standing(self, worker_id: str) -> tuple[str, str]:
-        return self.core.trust.standing(worker_id)
-
-    def pass_s(self, seconds: float) -> None:
-        """Everybody beats meanwhile."""
-        end_s = self.now_s + seconds
-        while self.now_s < end_s:
-            self.now_s = min(end_s, self.now_s + 1.0)
-            for worker_id in list(self.core.board.workers):
-                self.beat(worker_id)
-            self.tell(Tick())
 
 
 def test_a_worker_that_advertises_pages_it_has_not_is_put_aside():
@@ -296,6 +204,18 @@ def test_the_older_one_is_believed_once_the_newer_is_silent():
     assert cell.core.board.workers["w0"].usable(cell.now_s)
 
 
+def test_and_at_once_when_the_newer_says_goodbye():
+    cell = Cell(workers=2)
+    cell.beat("w0", epoch=5, engine_url="http://new")
+    cell.hear(WorkerLeaving(worker_id="w0", epoch=5, engine_died=False))
+    assert not cell.core.board.workers["w0"].usable(cell.now_s)
+
+    cell.beat("w0", epoch=1)
+
+    assert cell.core.board.workers["w0"].usable(cell.now_s)
+    assert cell.standing("w0")[0] == "serving"
+
+
 def test_a_standby_goes_on_where_its_leader_stopped_and_tells_a_new_admission():
     cell = Cell(workers=2, leading=False)
     cell.hear(WorkerStands(worker_id="w0", epoch=1, standing="quarantined", reason="flaps", fence=7))
@@ -323,84 +243,3 @@ def test_how_workers_stand_can_be_asked():
     assert found["w1"].standing == "away"
     assert sum(one.leases for one in found.values()) == 1
     assert found[grant.worker_id].homed_sessions >= 1
-
-
-class HonestCache:
-    """A worker that evicts the oldest prefixes, and whose word of it is late by some steps."""
-
-    def __init__(self, cell: Cell, worker_id: str, rooms: int) -> None:
-        self.cell, self.worker_id, self.rooms = cell, worker_id, rooms
-        self.held: OrderedDict[bytes, None] = OrderedDict()
-        self.unsaid: list[object] = []
-
-    def run(self, chain: bytes) -> int:
-        """Tokens that were cached."""
-        cached = len(chain) // 8 * PAGE if chain in self.held else 0
-        self.held[chain] = None
-        self.held.move_to_end(chain)
-        self.unsaid.append(PagesStored(chain))
-        while len(self.held) > self.rooms:
-            oldest, _ = self.held.popitem(last=False)
-            self.unsaid.append(PagesRemoved(oldest))
-        return cached
-
-    def speak(self) -> None:
-        if self.unsaid:
-            self.cell.says(self.worker_id, *self.unsaid)
-            self.unsaid = []
-
-
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), rooms=st.integers(1, 12), late=st.floats(0.0, 0.25))
-def test_an_honest_worker_on_noisy_data_is_never_put_aside(seed, rooms, late):
-    """However little KV it has, however many sessions thrash it, and though a quarter of its words come late."""
-    rng = Random(seed)
-    cell = Cell(workers=2)
-    caches = {worker_id: HonestCache(cell, worker_id, rooms) for worker_id in ("w0", "w1")}
-    running: list[Grant] = []
-    for _ in range(300):
-        session = rng.randrange(20)
-        chain = pages(session, 5 + session)
-        busy = {grant.session for grant in running}
-        if f"s{session}" not in busy and len(running) < 8:
-            running.append(cell.start(f"s{session}", chain))
-        if running and rng.random() < 0.6:
-            grant = running.pop(rng.randrange(len(running)))
-            number = int(grant.session.removeprefix("s"))
-            cell.end(grant, caches[grant.worker_id].run(pages(number, 5 + number)))
-        for cache in caches.values():
-            if rng.random() >= late:
-                cache.speak()
-        cell.now_s += 0.05
-        if rng.random() < 0.1:
-            cell.tell(Tick())
-            cell.beat("w0")
-            cell.beat("w1")
-        assert {cell.standing("w0")[0], cell.standing("w1")[0]} == {"serving"}
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["lie", "die", "live", "wait"])), max_size=60))
-def test_the_cell_is_never_left_without_a_worker(what):
-    cell = Cell(workers=3)
-    alive = dict.fromkeys(range(3), True)
-    for number, act in what:
-        worker_id = f"w{number}"
-        if act == "lie" and alive[number]:
-            for _ in range(20):
-                chain = pages(5_000 + cell.number, 50)
-                cell.says(worker_id, PagesStored(chain))
-                grant = cell.start(f"s{cell.number}", chain)
-                cell.end(grant, 0 if grant.worker_id == worker_id else 784)
-        elif act in ("die", "live"):
-            if sum(alive.values()) == 1 and act == "die":
-                continue
-            alive[number] = act == "live"
-            cell.beat(worker_id, healthy=alive[number])
-        else:
-            cell.now_s += 7.0
-            for other, lives in alive.items():
-                cell.beat(f"w{other}", healthy=lives)
-        cell.tell(Tick())
-        workers = cell.core.board.workers.values()
-        assert any(worker.usable(cell.now_s) for worker in workers), f"after {act} {worker_id}"
