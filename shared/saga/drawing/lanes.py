@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from saga.cli.graph_scene import Arrow, Box, Scene, Words, labelled
-from saga.cli.graph_words import count, seconds, shortened, tool_word
 from saga.contract.workflow_messages import Shape, ShapeEdge, ShapeNode
+from saga.drawing.scene import Arrow, Box, Scene, Words, labelled
+from saga.drawing.words import count, seconds, shortened, tool_word
 
 BOX_WIDTH: Final = 112.0
 BOX_HEIGHT: Final = 44.0
