@@ -14,7 +14,7 @@ import { count, percent } from "./words.js";
 
 const SPANS = [[60, "1 min"], [180, "3 min"], [600, "10 min"]];
 const GROUP_NAMES = Object.keys(GROUPS);
-const PANELS = ["cluster", "decisions", "tenants", "totals"];
+const PANELS = { cluster: 450, decisions: 450, tenants: 900, totals: 900 }; // drawn again after so many ms at the earliest
 const KEPT_THEME = "saga-console-theme";
 
 class View {
@@ -28,6 +28,8 @@ class View {
     this.wallOffset = 0;
     this.frozenAt = null;
     this.dirty = new Set();
+    this.drawnMs = Object.fromEntries(Object.keys(PANELS).map((panel) => [panel, 0]));
+    this.asked = false; // for a picture
     this.timeLabel = (t) => new Date((t + this.wallOffset) * 1000).toTimeString().slice(0, 8);
     this.setTheme(localStorage.getItem(KEPT_THEME) ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
     this.cluster = new Cluster(this);
@@ -39,7 +41,6 @@ class View {
     this.keys = new Keys(this);
     this.controls();
     this.stream.open();
-    requestAnimationFrame(() => this.frame());
   }
 
   // --- frames ---
@@ -49,30 +50,55 @@ class View {
       this.wallOffset = Date.now() / 1000 - this.store.now_s;
       setText(document.getElementById("cell"), `cell ${this.store.cell}`);
       if (this.chosen && !this.store.flows.has(this.chosen.number)) this.chosen = null;
-      PANELS.forEach((panel) => this.dirty.add(panel));
+      for (const panel of Object.keys(PANELS)) touched.add(panel);
+      this.lanes.arrange(true);
     }
     for (const panel of touched) this.dirty.add(panel);
+    this.wake();
   }
 
+  /** What somebody did has to be seen at once. */
   touch(panel) {
     this.dirty.add(panel);
+    if (panel in PANELS) this.drawnMs[panel] = 0;
+    this.wake();
   }
 
-  /** Once per picture of the browser: the lanes when time is due, and one other panel, so that no picture is late. */
-  frame() {
+  wake() {
+    if (this.asked) return;
+    this.asked = true;
+    clearTimeout(this.timer);
     requestAnimationFrame(() => this.frame());
+  }
+
+  /**
+   * One picture of the browser: the lanes when data or time has moved them, else one other panel, so that no picture
+   * has much to do. Then sleep until the next thing is due.
+   */
+  frame() {
+    this.asked = false;
+    const now = performance.now();
     const clock = this.clock();
-    if (this.lanes.due(clock) || this.dirty.delete("lanes")) {
+    if (this.lanes.due(clock) || this.dirty.has("lanes")) {
       this.dirty.delete("lanes");
       this.lanes.draw(clock);
-      return;
+    } else {
+      const panel = this.due(now);
+      if (panel) {
+        this.dirty.delete(panel);
+        this.drawnMs[panel] = now;
+        if (panel === "totals") this.totals();
+        else this[panel].draw();
+      }
     }
-    for (const panel of PANELS) {
-      if (!this.dirty.delete(panel)) continue;
-      if (panel === "totals") this.totals();
-      else this[panel].draw();
-      return;
-    }
+    if (this.due(now)) this.wake();
+    else this.timer = setTimeout(() => this.wake(), this.frozenAt === null ? this.lanes.dueMs() : 1000);
+  }
+
+  /** A panel that has changed and was not drawn just now. */
+  due(now) {
+    for (const panel of this.dirty) if (panel in PANELS && now - this.drawnMs[panel] >= PANELS[panel]) return panel;
+    return undefined;
   }
 
   clock() {

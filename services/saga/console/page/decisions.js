@@ -3,7 +3,8 @@
 import { el, setText } from "./dom.js";
 import { CAUSES, decision, duration, percent, place } from "./words.js";
 
-const SHOWN = 80;
+const SHOWN = 60;
+const TOGETHER = 3; // so many alike at once become one line
 
 export class Decisions {
   constructor(view) {
@@ -24,12 +25,23 @@ export class Decisions {
     }
     const fresh = [];
     for (let at = rows.length - 1; at >= 0 && rows[at].number > this.last && fresh.length < SHOWN; at -= 1) {
-      if (this.view.shows(rows[at])) fresh.push(this.line(rows[at]));
+      if (this.view.shows(rows[at])) fresh.push(rows[at]);
     }
+    const first = this.last === 0; // then there is time to read each
     this.last = rows.at(-1)?.number ?? this.last;
-    if (fresh.length) this.root.prepend(...fresh);
+    if (fresh.length) this.root.prepend(...(first ? fresh.map((row) => this.line(row)) : this.lines(fresh)));
     while (this.root.childElementCount > SHOWN) this.root.lastElementChild.remove();
-    if (!this.root.childElementCount) return;
+  }
+
+  /** Newest first; many of the same kind and reason in one line. */
+  lines(fresh) {
+    const alike = new Map();
+    for (const row of fresh) {
+      const key = `${row.kind} ${row.reason}`;
+      if (!alike.has(key)) alike.set(key, []);
+      alike.get(key).push(row);
+    }
+    return [...alike.values()].flatMap((rows) => (rows.length < TOGETHER ? rows.map((row) => this.line(row)) : [this.line(rows[0], rows.length)]));
   }
 
   sums() {
@@ -43,10 +55,10 @@ export class Decisions {
       (waits.length ? "\nwaits\n" + waits.map(([cause, n]) => `${n}: ${CAUSES[cause] ?? cause}`).join("\n") : "");
   }
 
-  line(row) {
-    const { what, why, look } = decision(row);
+  line(row, together = 1) {
+    const { what, why, look } = decision(row, together > 1);
     const flow = this.view.store.flows.get(row.workflow);
-    const name = flow?.name ?? row.name.slice(row.name.indexOf("/") + 1);
+    const name = together > 1 ? `${together} workflows` : flow?.name ?? row.name.slice(row.name.indexOf("/") + 1);
     const at = new Date((row.at_s + this.view.wallOffset) * 1000);
     return el("li", { class: look, onclick: () => this.view.openRow(row) },
       el("time", { datetime: at.toISOString(), title: at.toLocaleString() }, at.toTimeString().slice(3, 8)),

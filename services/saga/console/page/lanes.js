@@ -57,6 +57,12 @@ export class Lanes {
     return (clock - this.drawnAt) * this.scale() >= 0.5;
   }
 
+  /** Milliseconds until then. */
+  dueMs() {
+    return Math.min(1000, Math.max(30, 500 / this.scale()));
+  }
+
+  /** Pixels a second. */
   scale() {
     return ((this.width - this.names) * (1 - AHEAD)) / this.view.span;
   }

@@ -26,7 +26,7 @@ export class Tenants {
 
   make(name) {
     const parts = { share: el("span"), of: el("small"), fill: el("i"), tick: el("u"), load: el("span"), due: el("span", { class: "due" }) };
-    const element = el("button", { class: "tenant", type: "button", title: `Only workflows of ${name}`, onclick: () => this.view.search(`tenant:${name}`) },
+    const element = el("button", { class: "tenant", type: "button", onclick: () => this.view.search(`tenant:${name}`) },
       el("span", { class: "name" }, name), el("span", { class: "share" }, parts.share, " ", parts.of),
       el("span", { class: "bar" }, parts.fill, parts.tick), el("span", { class: "facts" }, parts.load, parts.due));
     return { element, ...parts };
@@ -38,9 +38,10 @@ export class Tenants {
     row.fill.style.width = `${(100 * tenant.share) / most}%`;
     row.tick.style.left = `${(100 * tenant.entitled) / most}%`;
     row.tick.hidden = !tenant.entitled;
-    const waits = tenant.waiting_steps ? ` · ${tenant.waiting_steps} steps wait` : "";
+    const waits = tenant.waiting_steps ? ` · ${count(tenant.waiting_steps)} steps wait` : "";
     const held = tenant.held_for ? ` for ${tenant.held_for.replaceAll("_", " ")}` : "";
-    setText(row.load, `weight ${tenant.weight} · ${count(tenant.active)} active${waits}${held}`);
+    row.element.title = `Only workflows of ${tenant.name} (weight ${tenant.weight})`;
+    setText(row.load, `${count(tenant.active)} active${waits}${held}`);
     this.due(row, tenant);
   }
 

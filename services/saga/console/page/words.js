@@ -47,9 +47,16 @@ export function place(reason) {
   return PLACES[reason] ?? reason.replaceAll("_", " ");
 }
 
-/** One decision: what happened, why, and how much it asks for attention. */
-export function decision(row) {
+const SEVERAL = { placed: "began", moved: "moved", waited: "waited", paused: "paused, their KV let go", released: "let their KV go" };
+
+/** One decision, or several alike: what happened, why, and how much it asks for attention. */
+export function decision(row, several = false) {
   const at = row.worker ? ` on ${row.worker}` : "";
+  if (several) {
+    const one = decision({ ...row, amount: row.kind === "placed" ? 0 : row.amount });
+    const why = { moved: place(row.reason), waited: CAUSES[row.reason] ?? row.reason }[row.kind] ?? one.why;
+    return { ...one, what: SEVERAL[row.kind] ?? row.kind, why };
+  }
   switch (row.kind) {
     case "placed": return { what: `begins${at}`, why: place(row.reason) + (row.amount ? `, ${count(row.amount)} tokens cached` : "") };
     case "moved": return { what: `${row.other} → ${row.worker}`, why: place(row.reason) + `, waited ${duration(row.amount)}`, look: "warm" };
