@@ -94,7 +94,7 @@ class ConsoleServer:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_route("*", "/{path:.*}", self._answering(_unknown))
-        self._runner = web.AppRunner(app, shutdown_timeout=CLOSE_WITHIN_S, access_log=None)
+        self._runner = web.AppRunner(app, shutdown_timeout=CLOSE_WITHIN_S, access_log=None, handler_cancellation=True)
 
     async def listen(self) -> int:
         """Starts to serve; returns the port. OSError if it is taken."""

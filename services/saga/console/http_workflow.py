@@ -47,8 +47,8 @@ class WorkflowTold(msgspec.Struct, frozen=True, kw_only=True):
     sessions: list[SessionTold]
     steps: list[object]
     decisions: list[object]
-    drawings: list[str] = []  # that can be had
-    no_graph: str = ""  # why there is none
+    drawings: list[str] = []  # that can be asked for
+    no_graph: str = ""  # why the graph service says nothing
     follows: str = ""
     next: tuple[NextStep, ...] = ()
     remaining_steps: float = -1.0
@@ -66,7 +66,7 @@ class WorkflowQuestions:
         workflow = self._asked(request)
         desk = self._desk
         facts, trouble = await self._facts(workflow)
-        drawings = ["class"] if workflow.agent_class else []
+        drawings = ["class"] if workflow.agent_class and not trouble else []
         drawings += ["steps"] if facts is not None and facts.shape is not None else []
         drawings += ["declared"] if facts is not None and facts.declared is not None else []
         told = WorkflowTold(
@@ -88,14 +88,16 @@ class WorkflowQuestions:
         return web.Response(body=msgspec.json.encode(told), content_type="application/json")
 
     async def graph(self, request: web.Request) -> web.Response:
-        """One drawing, as `saga graph show --svg` makes it."""
+        """One drawing, as `saga graph show --svg` makes it. 204: there is nothing to draw yet."""
         which = request.query.get("of", "class")
         if which not in DRAWINGS:
             raise BadQuestionError(400, f"of={which[:40]!r} is none of {', '.join(DRAWINGS)}.")
         workflow = self._asked(request)
         shape, trouble = await self._shape(workflow, which)
+        if shape is None and trouble:
+            raise BadQuestionError(503, trouble)
         if shape is None:
-            raise BadQuestionError(404, trouble)
+            return web.Response(status=204)
         scene = lanes_drawn(shape) if which == "steps" else layered(shape)
         return web.Response(text=svg([scene], shape.name, styled=False), content_type="image/svg+xml")
 
@@ -112,22 +114,19 @@ class WorkflowQuestions:
         return workflow
 
     async def _facts(self, workflow: Workflow) -> tuple[WorkflowFacts | None, str]:
+        """Of a workflow, if any are known; else, perhaps, why none can be had."""
         answer, trouble = await self._ask(str(workflow.root))
-        if answer is None:
-            return None, trouble
-        found = [facts for facts in answer.workflows if facts.root == workflow.root]
-        return (found[0], "") if found else (None, "The graph service has seen no step of it yet.")
+        found = [facts for facts in answer.workflows if facts.root == workflow.root] if answer is not None else []
+        return (found[0] if found else None), trouble
 
     async def _shape(self, workflow: Workflow, which: str) -> tuple[Shape | None, str]:
         if which == "class":
             if not workflow.agent_class:
-                return None, "The agent class of this workflow is not known."
+                return None, ""
             answer, trouble = await self._ask(f"class/{workflow.tenant}/{workflow.agent_class}")
-            shapes = answer.shapes if answer is not None else ()
-            return (shapes[0], "") if shapes else (None, trouble or "Nothing is learnt of its agent class yet.")
+            return (answer.shapes[0] if answer is not None and answer.shapes else None), trouble
         facts, trouble = await self._facts(workflow)
-        shape = None if facts is None else facts.shape if which == "steps" else facts.declared
-        return shape, trouble or "It has declared no graph."
+        return (None if facts is None else facts.shape if which == "steps" else facts.declared), trouble
 
     async def _ask(self, name: str) -> tuple[GraphAnswer | None, str]:
         """The process that speaks for this name answers a request, no other."""

@@ -44,6 +44,7 @@ class Console:
         self._subjects = Subjects(settings.cell)
         self._watching = asyncio.Event()
         self._changed = asyncio.Condition()
+        self.port = 0  # where it listens, once it does
         self.viewers = 0
         self.frames = FrameLog(secrets.token_hex(4))
         self.state = ConsoleState(
@@ -77,11 +78,11 @@ class Console:
         app.spawn(self._ask_tenants(), name="console.tenants")
         app.spawn(self._make_frames(), name="console.frames")
         try:
-            port = await server.listen()
+            self.port = await server.listen()
         except OSError as error:
             where = f"SAGA_CONSOLE_HOST={self._settings.host}, SAGA_CONSOLE_PORT={self._settings.port}"
             raise StartError(f"{where}: {error.strerror}") from error
-        log.info("console.ready", port=port, workflows=len(self.state.table.workflows))
+        log.info("console.ready", port=self.port, workflows=len(self.state.table.workflows))
         await app.stopping.wait()
         await server.close()
         for subscription in subscriptions:

@@ -160,7 +160,7 @@ export class Drawer {
       this.parts.drawing.replaceChildren(el("p", {}, body.no_graph || "Nothing is known of it yet."));
       return;
     }
-    const key = `${this.which} ${this.which === "class" ? "" : body.steps.length}`;
+    const key = `${this.which} ${this.which === "class" ? Math.floor(body.now_s / 10) : body.steps.length}`;
     if (key !== this.drawingOf) {
       this.drawingOf = key;
       this.graph();
@@ -169,13 +169,17 @@ export class Drawer {
 
   async graph() {
     const flow = this.flow;
-    const answer = await fetch(`/api/workflow/graph.svg?root=${encodeURIComponent(flow.root)}&of=${this.which}`);
+    const which = this.which;
+    const answer = await fetch(`/api/workflow/graph.svg?root=${encodeURIComponent(flow.root)}&of=${which}`);
     const text = await answer.text();
-    if (flow !== this.flow) return;
-    if (!answer.ok) {
-      this.parts.drawing.replaceChildren(el("p", {}, JSON.parse(text).error));
+    if (flow !== this.flow || which !== this.which) return;
+    if (answer.status !== 200) {
+      this.drawingOf = null; // perhaps in a second
+      this.parts.drawing.replaceChildren(el("p", {}, answer.ok ? "Nothing is learnt of it yet." : JSON.parse(text).error));
       return;
     }
+    if (text === this.drawn && this.parts.drawing.firstElementChild?.matches("svg")) return;
+    this.drawn = text;
     const drawn = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
     this.parts.drawing.replaceChildren(document.importNode(drawn, true));
   }
