@@ -5,6 +5,7 @@ is a simple queueing model. `advance(now_s)` returns what is said until then; `S
 """
 
 import asyncio
+import hashlib
 import heapq
 from random import Random
 
@@ -41,13 +42,16 @@ class SpokenCell:
         slots: int = 24,
         cell: str = "main",
         pressure: float = 1.0,
+        sub_agents: float = 0.03,
     ) -> None:
+        """`pressure`: contexts over KV; `sub_agents`: the probability that a step starts one."""
         self.random = Random(seed)
         self.subjects = Subjects(cell)
         self.engines = {f"w{n}": Engine(f"w{n}") for n in range(workers)}
         self.kv_tokens, self.slots = kv_tokens, slots
         self.cycle_s = workflows / steps_per_s
         self.mean_tokens = pressure * workers * kv_tokens / workflows
+        self.sub_agents = sub_agents
         self.now_s = 0.0
         self.at = 0.0  # wall time of 0
         self.steps = 0
@@ -126,13 +130,19 @@ class SpokenCell:
             SessionId(f"{root}/main"),
             SessionId(""),
             TenantId(tenant),
-            f"{abs(sum(map(ord, task))) % 997:016x}",
+            hashlib.sha256(task.encode()).hexdigest()[:16],
             rng.randint(8, 60),
             tokens,
             rng.choice([0.0, 0.0, 120.0, 300.0, 600.0]),
         )
         self.agents[root] = agent
         return agent
+
+    def _sub_agent(self, parent: Agent) -> Agent:
+        self._born += 1
+        session = SessionId(f"{parent.root}/sub-{self._born}")
+        left, tokens = self.random.randint(2, 6), int(0.2 * self.mean_tokens)
+        return Agent(parent.root, session, parent.session, parent.tenant, parent.agent_class, left, tokens, 0.0)
 
     def _ready(self, agent: Agent) -> None:
         rng = self.random
@@ -239,7 +249,8 @@ class SpokenCell:
         engine = self.engines[call.worker]
         del engine.running[call.ready.step_id]
         agent.left -= 1
-        final = agent.left <= 0
+        over = agent.left <= 0
+        final = over and not agent.parent
         tool, median_s = rng.choice(TOOLS)
         prefill_s = (call.ready.prompt_tokens - call.cached) * COST.prompt_s_per_token
         finished = StepFinished(
@@ -290,13 +301,17 @@ class SpokenCell:
         )
         if engine.queue:
             self._grant((engine.queue.pop(0), engine, "home"))
-        if final:
+        if over and agent.parent:
+            self._release(agent, "superseded")
+        elif final:
             self._release(agent, "closed")
             del self.agents[agent.root]
             self._later(rng.uniform(0.2, 1.0) * self.cycle_s, "ready", self._agent(young=True))
         else:
             agent.gap_s = gap_s
             self._later(gap_s, "ready", agent)
+            if not agent.parent and rng.random() < self.sub_agents:
+                self._later(0.3 * gap_s, "ready", self._sub_agent(agent))
 
     def _release(self, agent: Agent, reason: str) -> None:
         self.engines[agent.home].tokens -= agent.tokens if agent.kept else 0

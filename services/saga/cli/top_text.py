@@ -38,7 +38,7 @@ def tokens(count: float) -> str:
 def _head(watch: CellWatch, cell: str, now_s: float) -> Text:
     up = sum(seen.up(now_s) for seen in watch.workers.values())
     uses = watch.tenants.values()
-    cached, pressure = watch.cached_share(), watch.pressure(now_s)
+    cached, claimed = watch.cached_share(), watch.claimed_share(now_s)
     figures = [
         ("workers", f"{up}/{len(watch.workers)}", up < len(watch.workers)),
         ("active", str(sum(use.active_workflows for use in uses)), False),
@@ -46,7 +46,7 @@ def _head(watch: CellWatch, cell: str, now_s: float) -> Text:
         ("steps/s", f"{watch.steps_per_s(now_s):.1f}", False),
         ("tokens/s", tokens(watch.output_per_s(now_s)), False),
         ("cached", "-" if cached is None else f"{cached:.0%}", False),
-        ("pressure", "-" if pressure is None else f"{pressure:.2f}", pressure is not None and pressure > 1),
+        ("KV claimed", "-" if claimed is None else f"{claimed:.0%}", claimed is not None and claimed > 1),
     ]
     text = Text.assemble(("SAGA", "bold"), (f" {cell}", "dim"))
     for name, value, warns in figures:

@@ -90,7 +90,7 @@ class CellWatch:
         """Capacity of the workers that are up."""
         return sum(seen.beat.worker.kv_tokens for seen in self.workers.values() if seen.up(now_s))
 
-    def pressure(self, now_s: float) -> float | None:
-        """KV that active workflows claim over what there is; None: no worker is up."""
+    def claimed_share(self, now_s: float) -> float | None:
+        """KV that active workflows claim, of all there is: the pressure that is let in. None: no worker is up."""
         capacity = self.kv_tokens(now_s)
         return sum(use.kv_tokens for use in self.tenants.values()) / capacity if capacity else None

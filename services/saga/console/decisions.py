@@ -12,7 +12,7 @@ from saga.contract.messages import Grant, LeaderHello, SessionsReleased, WorkerH
 KEPT: Final = 400
 IN_A_FRAME: Final = 16
 WORTH_TELLING_S: Final = 0.25  # a shorter wait is not told
-_QUIET: Final = ("dormant", "closed", "moved")  # of releases: what everybody expects
+_QUIET: Final = ("dormant", "closed", "moved", "unbound")  # of releases: what everybody expects, or a move tells
 
 
 class Decisions:
@@ -45,8 +45,8 @@ class Decisions:
         self.grants.count(grant.reason or "other", now_s)
         self.waits.count(grant.waited, now_s)
         waited_s = max(0.0, now_s - step.ready_s)
-        if grant.moved_from:
-            self._add("moved", step.workflow, grant.worker_id, grant.moved_from, grant.reason, waited_s, now_s)
+        if step.moved_from:
+            self._add("moved", step.workflow, grant.worker_id, step.moved_from, grant.reason, waited_s, now_s)
         elif grant.waited != "none" and waited_s >= WORTH_TELLING_S:
             self._add("waited", step.workflow, grant.worker_id, "", grant.waited, waited_s, now_s)
         elif grant.new_session:

@@ -9,7 +9,6 @@ from saga.console.table import Table
 from saga.console.wire import NEVER
 from saga.contract.ids import RootId, TenantId
 from saga.contract.messages import (
-    UNKNOWN_GAPS_S,
     Forecast,
     GatewayBeat,
     Grant,
@@ -22,7 +21,8 @@ from saga.contract.messages import (
     WorkflowEnded,
 )
 
-UNKNOWN_AWAY_S: Final = UNKNOWN_GAPS_S[5]  # nine in ten gaps of a session of which nothing is learnt are shorter
+AWAY_S: Final = 60.0  # admission holds no claim for longer; it mostly says so itself, and earlier
+LET_GO: Final = ("paused", "unbound", "dormant", "closed")  # the session is outside the active set
 
 
 class Following:
@@ -94,9 +94,10 @@ class Following:
         step.attempt = grant.attempt
         again = step.phase == "running"
         self._table.run(step, running=True)
+        before = session.home if session.home != grant.worker_id else ""  # also of one that was let go in between
         step.worker = session.home = grant.worker_id
         step.start_s = now_s
-        step.cause, step.reason, step.moved_from = grant.waited, grant.reason, grant.moved_from
+        step.cause, step.reason, step.moved_from = grant.waited, grant.reason, grant.moved_from or before
         step.cached_tokens = grant.cached_tokens
         session.tokens = max(step.prompt_tokens, session.tokens if session.kept else 0)
         session.away_p50_s = NEVER
@@ -136,7 +137,7 @@ class Following:
         session.tokens = finished.prompt_tokens + finished.output_tokens
         session.kept = not finished.final
         session.away_p50_s = NEVER
-        session.dormant_s = now_s + UNKNOWN_AWAY_S
+        session.dormant_s = now_s + AWAY_S
         session.remaining_s = 0.0
         if session.foretold is not None and session.foretold.step_id == finished.step_id:
             _expect(session, session.foretold)
@@ -194,7 +195,7 @@ class Following:
             session: Session = workflow.sessions[session_id]
             if session.home == released.worker_id and not session.running:
                 session.kept = False
-                if released.reason in ("dormant", "closed"):
+                if released.reason in LET_GO:
                     session.dormant_s = min(session.dormant_s, now_s)
             told[workflow.number] = (workflow, told.get(workflow.number, (workflow, 0))[1] + 1)
         for workflow, sessions in told.values():
@@ -228,8 +229,6 @@ def _expect(session: Session, forecast: Forecast) -> None:
     """Its gap has begun."""
     session.remaining_s = forecast.remaining_engine_s
     session.away_p50_s = forecast.gap_p50_s if forecast.returns >= 0.5 else NEVER
-    if forecast.samples:
-        session.dormant_s = session.since_s + forecast.gap_p90_s
 
 
 def tenant_of(root: RootId) -> TenantId:

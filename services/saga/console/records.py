@@ -42,7 +42,7 @@ class Session:
         self.running = 0  # of them, at an engine
         self.since_s = 0.0  # its last step's end
         self.away_p50_s = NEVER  # forecast of its gap
-        self.dormant_s = 0.0  # when it has been away for longer than nine in ten
+        self.dormant_s = 0.0  # when it has been away for too long, or was let go
         self.remaining_s = 0.0
         self.foretold: Forecast | None = None  # the last
 

@@ -127,9 +127,25 @@ _ROLES: Final[Mapping[str, _Role]] = {
         ),
         reads=(DRAINS_BUCKET,),
     ),
+    "console": _Role(
+        lambda s: (s.graph_ask(), s.tenants_ask()),
+        lambda s: (
+            s.worker_presence(),
+            s.step_ready(),
+            s.step_admitted(),
+            s.every_gateway(),
+            s.every_step_end(),
+            s.every_forecast(),
+            s.every_sessions_released(),
+            s.gateway_word(),
+            s.leader_hello(),
+            s.workflow_ended(),
+        ),
+        replays=True,
+    ),
     "operator": _Role(
         lambda s: (s.graph_ask(), s.tenants_ask(), s.admission_ask(), s.placement_ask()),
-        lambda s: (s.graph_answer(_ANY),),
+        lambda s: (s.graph_answer(_ANY), s.worker_presence(), s.every_step_end()),
         writes=(TERMS_BUCKET, KEYS_BUCKET, DRAINS_BUCKET),
     ),
 }

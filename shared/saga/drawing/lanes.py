@@ -81,7 +81,7 @@ def lanes_drawn(shape: Shape) -> Scene:
     arrows: list[Arrow] = []
     words = _head(shape, len(lanes))
     heads: dict[str, tuple[float, float]] = {}  # by session: left end and baseline of its name
-    y, width = HEAD, 560.0
+    y, width = HEAD, 640.0
     for lane in lanes[:MAX_LANES]:
         left = MARGIN + INDENT * min(lane.depth, 6)
         if lane.parent in heads and lane.depth:

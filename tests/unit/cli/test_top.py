@@ -24,7 +24,7 @@ def read(watch, now_s=1.0, width=100):
     return out.file.getvalue()
 
 
-def test_a_frame_has_workers_workflows_tenants_rates_and_pressure(watch):
+def test_a_frame_has_workers_workflows_tenants_and_rates(watch):
     watch.heard(heartbeat("w1", running=3, used=5_000), 10.0)
     watch.heard(heartbeat("w2", running=0, used=0), 10.0)
     for number in range(20):
@@ -34,7 +34,7 @@ def test_a_frame_has_workers_workflows_tenants_rates_and_pressure(watch):
 
     said = read(watch, 10.5)
 
-    assert "workers 2/2  active 5  queued 3  steps/s 2.0  tokens/s 100  cached 80%  pressure 1.25" in said
+    assert "workers 2/2  active 5  queued 3  steps/s 2.0  tokens/s 100  cached 80%  KV claimed 125%" in said
     (worker,) = [line.split() for line in said.splitlines() if line.startswith("w1 ")]
     assert worker[:6] == ["w1", "m", "████████", "50%", "10.0K", "3/8"]
     assert "acme" in said

@@ -4,6 +4,7 @@ import pytest
 from console_story import G, Story, admitted, finished, forecast, grant, ready, released
 
 from saga.console.events import Replayed
+from saga.console.following import AWAY_S
 from saga.console.records import SESSIONS_KEPT, STEPS_KEPT
 from saga.console.table import CLOSED_KEPT_S, UNNAMED_S
 from saga.contract.ids import LeaseId, RootId, StepId, TenantId, WorkerId
@@ -47,18 +48,43 @@ def test_a_step_waits_runs_and_ends(story):
     assert (row.prompt_tokens, row.cached_tokens, row.output_tokens) == (1000, 950, 20)
 
 
-def test_a_gap_longer_than_nine_in_ten_makes_it_dormant_and_the_page_is_told(story):
+def test_a_forecast_says_when_it_is_expected_back(story):
     story.run_step()
-    story.say(forecast(p50=3.0, p90=9.0))
+    story.say(forecast(p50=3.0))
     assert story.workflow().back_s == 5.0
+
+    story.say(ready("s2"))
+    assert story.workflow().back_s == -1.0
+
+
+def test_a_workflow_is_dormant_when_admission_says_so(story):
+    story.run_step()
     story.frame()
 
-    story.after(8.0)
+    story.after(8.0, released("dormant"))
+
+    (row,) = story.frame().workflows
+    assert (row.state, row.kv) == ("dormant", ())
+
+
+def test_without_that_word_it_is_dormant_after_a_minute_and_the_page_is_told(story):
+    story.run_step()
+    story.frame()
+    story.after(AWAY_S - 1.0)
     assert story.frame().workflows == ()
+
     story.after(2.0)
 
     (row,) = story.frame().workflows
-    assert (row.state, row.back_s) == ("dormant", -1.0)
+    assert row.state == "dormant"
+
+
+def test_a_session_that_was_let_go_and_begins_elsewhere_has_moved(story):
+    story.run_step("a")
+    story.say(released("unbound"), ready("b"), grant("b", worker="w2", reason="home"))
+
+    assert story.steps()[-1].moved_from == "w1"
+    assert story.decisions()[-1] == ("moved", "home")
 
 
 def test_a_forecast_that_is_quicker_than_its_steps_end_holds_all_the_same(story):

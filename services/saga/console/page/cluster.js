@@ -25,7 +25,7 @@ export class Cluster {
     }
     if (store.workers.size !== this.rows.size) this.add(store);
     const width = this.rows.size ? this.rows.values().next().value.canvas.parentElement.clientWidth : 0;
-    const bar = Math.max(40, width - 44 - 40 - 92 - 30);
+    const bar = Math.max(40, width - 44 - 40 - 80 - 30);
     for (const [id, row] of this.rows) this.row(row, store.workers.get(id), held.get(id), bar, colours);
   }
 

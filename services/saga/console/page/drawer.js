@@ -129,7 +129,7 @@ export class Drawer {
       draw.fillText(`${session.parent ? "└ " : ""}${name.length > 16 ? `${name.slice(0, 15)}…` : name}`, 0, y + 4);
       draw.font = `10px ${colours.font}`;
       steps(draw, colours, list.filter((step) => step.session === session.number),
-        { at, left, right: width, now, y, height: 15, state: row.state, back_s: session.parent ? -1 : row.back_s });
+        { at, left, right: width, now, y, height: 15, state: session.parent && !session.kept ? "closed" : row.state, back_s: session.parent ? -1 : row.back_s });
     });
   }
 

@@ -105,7 +105,7 @@ export class Lanes {
     // Its own conversation above, all its sub-agents below.
     const high = (STEP + 2) / 2;
     steps(draw, colours, flow.list.filter((step) => step.session === 0), { ...common, y: y - high / 2 - 0.5, height: high - 0.5 });
-    steps(draw, colours, flow.list.filter((step) => step.session > 0), { ...common, y: y + high / 2 + 0.5, height: high - 0.5, back_s: -1 });
+    steps(draw, colours, flow.list.filter((step) => step.session > 0), { ...common, y: y + high / 2 + 0.5, height: high - 0.5, state: "closed", back_s: -1 });
   }
 
   name(draw, flow, y) {

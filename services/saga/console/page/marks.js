@@ -13,7 +13,7 @@ export function steps(draw, colours, list, { at, left, right, now, y, height, st
     const ends = step.end_s >= 0 || step.phase === "finished" ? step.end_s : now;
     const x2 = at(ends);
     if (x2 < left) { before = step; continue; }
-    if (before) gap(draw, colours, at(before.end_s), at(step.ready_s), y, left);
+    if (before && before.session === step.session) gap(draw, colours, at(before.end_s), at(step.ready_s), y, left);
     const started = step.start_s >= 0 || step.phase === "finished" || step.phase === "running";
     const waitEnd = started ? step.start_s : ends;
     if (waitEnd - step.ready_s > LEAST_WAIT_S) bar(draw, colours.signal, at(step.ready_s), at(waitEnd), y - 1.5, 3, left);
@@ -116,7 +116,7 @@ export function axis(draw, colours, { at, left, right, top, bottom, now, span, o
     if (x < left + 1) continue;
     draw.fillStyle = colours.grid;
     draw.fillRect(x - 0.5, top, 1, bottom - top);
-    if (x > left + 26 && x < at(now) - 26) {
+    if (x > left + 26 && x < at(now) - 44) {
       draw.fillStyle = colours.faint;
       draw.fillText(label(t), x, top - 7);
     }

@@ -12,7 +12,8 @@ export function count(value) {
 }
 
 export function percent(share) {
-  return share < 0 ? "–" : `${Math.round(100 * share)}%`;
+  if (share < 0) return "–";
+  return share > 0 && share < 0.005 ? "<1%" : `${Math.round(100 * share)}%`;
 }
 
 /** A duration: 0.34 s, 3.2 s, 48 s, 5 min, 2.1 h. */
@@ -33,7 +34,7 @@ export const CAUSES = {
 };
 
 const PLACES = {
-  home: "its KV is there", cheapest_start: "cheapest start", resident_prefix: "its prefix is there",
+  home: "its home", cheapest_start: "cheapest start", resident_prefix: "its prefix is there",
   least_loaded: "least loaded", stolen: "stolen: it would have waited longer at home",
 };
 
