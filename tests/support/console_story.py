@@ -183,7 +183,13 @@ def hello(worker="w1", kv_tokens=10_000):
     )
 
 
-def heartbeat(worker="w1", *, healthy=True, running=2, used=500):
+def heartbeat(worker="w1", *, healthy=True, running=2, used=500, draining=False):
     return Heartbeat(
-        worker=hello(worker), healthy=healthy, running=running, waiting=0, used_tokens=used, residency_seq=1
+        worker=hello(worker),
+        healthy=healthy,
+        running=running,
+        waiting=0,
+        used_tokens=used,
+        residency_seq=1,
+        draining=draining,
     )

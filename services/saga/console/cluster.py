@@ -4,7 +4,7 @@ from typing import Final
 
 from saga.console.wire import WorkerRow
 from saga.contract.ids import WorkerId
-from saga.contract.messages import Heartbeat, WorkerHello
+from saga.contract.messages import Heartbeat, WorkerHello, WorkerStands
 
 SILENT_S: Final = 3.0  # heartbeats come once a second
 GONE_S: Final = 60.0  # then it is no longer shown
@@ -14,7 +14,7 @@ MAX_WORKERS: Final = 1_024
 class Worker:
     """One worker."""
 
-    __slots__ = ("beat", "healthy", "hello", "seen_s", "up")
+    __slots__ = ("beat", "healthy", "hello", "seen_s", "standing", "up")
 
     def __init__(self, hello: WorkerHello, now_s: float) -> None:
         self.hello = hello
@@ -22,6 +22,7 @@ class Worker:
         self.healthy = True
         self.seen_s = now_s
         self.up = True
+        self.standing = "serving"  # as placement thinks
 
     def row(self) -> WorkerRow:
         """As the page is told."""
@@ -31,6 +32,7 @@ class Worker:
             hello.pool,
             hello.engine_url,
             self.up,
+            "draining" if beat is not None and beat.draining and self.standing == "serving" else self.standing,
             hello.kv_tokens,
             beat.used_tokens if beat is not None else 0,
             beat.running if beat is not None else 0,
@@ -67,6 +69,15 @@ class Cluster:
         worker.up = worker.healthy
         self.changed[hello.worker_id] = worker
         return worker.up and not was_up
+
+    def stands(self, message: WorkerStands) -> bool:
+        """Placement gives it steps from now on, or does not; whether that is new."""
+        worker = self.workers.get(message.worker_id)
+        if worker is None or worker.standing == message.standing:
+            return False
+        worker.standing = message.standing
+        self.changed[message.worker_id] = worker
+        return True
 
     def left(self, worker_id: WorkerId) -> None:
         """It said goodbye."""

@@ -7,7 +7,7 @@ from typing import Final
 from saga.console.minute import Minute
 from saga.console.records import Step, Workflow
 from saga.console.wire import DecisionKind, DecisionRow
-from saga.contract.messages import Grant, LeaderHello, SessionsReleased, WorkerHello, WorkerLeaving
+from saga.contract.messages import Grant, LeaderHello, SessionsReleased, WorkerHello, WorkerLeaving, WorkerStands
 
 KEPT: Final = 400
 IN_A_FRAME: Final = 16
@@ -79,6 +79,10 @@ class Decisions:
             self._about(message.worker_id, "worker", "", "joined", now_s)
         else:
             self._about(message.worker_id, "worker", "", "engine_died" if message.engine_died else "leaving", now_s)
+
+    def stands(self, message: WorkerStands, now_s: float) -> None:
+        """Placement thinks otherwise of a worker."""
+        self._about(message.worker_id, "worker", message.reason, message.standing, now_s)
 
     def silent(self, worker_id: str, now_s: float) -> None:
         """A worker is not heard any more."""

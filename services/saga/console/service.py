@@ -61,6 +61,7 @@ class Console:
             await self._bus.subscribe(subject, self._received)
             for subject in (
                 subjects.worker_presence(),
+                subjects.worker_standing(),
                 subjects.step_ready(),
                 subjects.step_admitted(),
                 subjects.every_gateway(),

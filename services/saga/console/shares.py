@@ -30,8 +30,8 @@ class Shares:
     def served(self, finished: StepFinished, now_s: float) -> float:
         """A step has ended; its modelled engine-seconds."""
         cost = self.costs.get(finished.pool)
-        engine_s = finished.engine_s
-        if cost is not None and cost.output_s_per_token:
+        engine_s = finished.modelled_s if finished.modelled_s >= 0 else finished.engine_s
+        if finished.modelled_s < 0 and cost is not None and cost.output_s_per_token:
             cached = min(finished.cached_tokens, finished.prompt_tokens)
             engine_s = cost.step_s(finished.prompt_tokens, cached, finished.output_tokens)
         if self._since_s is None:

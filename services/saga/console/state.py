@@ -30,6 +30,7 @@ from saga.contract.messages import (
     StepRefused,
     WorkerHello,
     WorkerLeaving,
+    WorkerStands,
     WorkflowEnded,
 )
 from saga.kernel.effects import Received, Tick
@@ -132,6 +133,9 @@ class ConsoleState:
                 self._following.released(message, now_s)
             case WorkflowEnded():
                 self._following.over(message, now_s)
+            case WorkerStands():
+                if self.cluster.stands(message):
+                    self.decisions.stands(message, now_s)
             case LeaderHello():
                 self.decisions.leads(message, now_s)
 

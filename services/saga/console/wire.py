@@ -33,6 +33,7 @@ class WorkerRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pool: str
     engine_url: str
     up: bool  # heard within 3 s, and its engine answers
+    standing: str  # serving, draining, or what placement thinks of it: probation, quarantined
     kv_tokens: int  # capacity
     used_tokens: int  # by running requests, as the engine says
     running: int  # its batch

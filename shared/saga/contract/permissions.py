@@ -131,6 +131,7 @@ _ROLES: Final[Mapping[str, _Role]] = {
         lambda s: (s.graph_ask(), s.tenants_ask()),
         lambda s: (
             s.worker_presence(),
+            s.worker_standing(),
             s.step_ready(),
             s.step_admitted(),
             s.every_gateway(),

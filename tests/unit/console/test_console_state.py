@@ -14,7 +14,7 @@ from saga.console.cluster import GONE_S
 from saga.console.decisions import IN_A_FRAME
 from saga.console.events import TenantsTold, Watched
 from saga.contract.ids import TenantId, WorkerId
-from saga.contract.messages import LeaderHello, WorkerLeaving
+from saga.contract.messages import LeaderHello, WorkerLeaving, WorkerStands
 from saga.contract.tenant_messages import TenantUse
 from saga.kernel.effects import Received
 
@@ -121,6 +121,15 @@ def test_an_engine_that_dies_and_a_new_leader_are_decisions(story):
 
     assert story.decisions()[1:] == [("worker", "engine_died"), ("leader", "took_over")]
     assert story.state.whole(0.0).workers[0].up is False
+
+
+def test_a_worker_that_placement_or_its_operator_keeps_out_says_so(story):
+    story.say(heartbeat("w1"), heartbeat("w2", draining=True))
+    story.say(WorkerStands(worker_id=WorkerId("w1"), epoch=1, standing="quarantined", reason="slow", fence=1))
+
+    assert {row.id: row.standing for row in story.frame().workers} == {"w1": "quarantined", "w2": "draining"}
+    told = story.state.whole(0.0).decisions[-1]
+    assert (told.kind, told.name, told.reason, told.other) == ("worker", "w1", "quarantined", "slow")
 
 
 def test_tenants_get_their_share_of_modelled_work_against_their_weight(story):

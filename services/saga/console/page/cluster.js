@@ -61,10 +61,12 @@ export class Cluster {
     setText(row.fill, percent(full));
     const waits = here.queued + worker.waiting;
     const load = `${worker.running}/${worker.max_running}`;
-    if (row.said !== `${worker.up} ${load} ${waits}`) {
-      row.said = `${worker.up} ${load} ${waits}`;
-      row.load.replaceChildren(worker.up ? load : "not answering",
-        ...(worker.up && waits ? [el("b", {}, ` +${waits} wait`)] : []));
+    const state = !worker.up ? "not answering" : worker.standing === "serving" ? "" : worker.standing;
+    const said = `${state} ${load} ${waits}`;
+    if (row.said !== said) {
+      row.said = said;
+      if (state) row.load.replaceChildren(worker.up ? el("b", {}, state) : state);
+      else row.load.replaceChildren(load, ...(waits ? [el("b", {}, ` +${waits} wait`)] : []));
     }
     this.pool(row, worker, here, width, colours);
   }

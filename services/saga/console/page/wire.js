@@ -1,7 +1,7 @@
 // Rows as the server sends them (console/wire.py), with their fields named. Tested to agree with it.
 
 export const FIELDS = {
-  workers: ["id", "pool", "engine_url", "up", "kv_tokens", "used_tokens", "running", "waiting", "max_running",
+  workers: ["id", "pool", "engine_url", "up", "standing", "kv_tokens", "used_tokens", "running", "waiting", "max_running",
     "open_session_tags", "epoch", "speed"],
   workflows: ["number", "root", "tenant", "state", "agent_class", "submitted_s", "deadline_s", "last_s", "steps",
     "sessions", "prompt_tokens", "cached_tokens", "output_tokens", "engine_s", "remaining_s", "back_s", "kv"],

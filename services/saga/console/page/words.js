@@ -68,7 +68,8 @@ export function decision(row, several = false) {
     case "refused": return { what: "refused", why: `${row.reason.replaceAll("_", " ")}, after ${duration(row.amount)}`, look: "hot" };
     case "restarted": return { what: "starts again", why: `the engine${row.other ? ` of ${row.other}` : ""} died`, look: "hot" };
     case "failed": return { what: `failed${at}`, why: `after ${duration(row.amount)}`, look: "hot" };
-    case "worker": return { what: row.reason.replaceAll("_", " "), why: "worker", look: row.reason === "joined" ? "" : "hot" };
+    case "worker": return { what: row.reason.replaceAll("_", " "), why: row.other.replaceAll("_", " ") || "worker",
+      look: { joined: "", serving: "", leaving: "warm", probation: "warm" }[row.reason] ?? "hot" };
     case "leader": return { what: "has a new leader", why: "the one before it is gone or handed over", look: "warm" };
     default: return { what: row.kind, why: row.reason };
   }
