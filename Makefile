@@ -12,7 +12,7 @@ BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check fuzz up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
+.PHONY: help demo test check chromium fuzz up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -36,6 +36,12 @@ check: $(STAMP) ## Lint, formatting, types and the rules on who imports whom
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chromium: ## Debian's Chromium, for the tests of the console's page (as root; without it they are skipped)
+	@command -v chromium >/dev/null \
+	  || (test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	      && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends chromium) \
+	  || echo "no Chromium could be installed: the tests of the console's page will be skipped"
 
 fuzz: $(STAMP) ## Odd and broken requests to a gateway in memory (FUZZ_ARGS="--seed 1 --requests 200000")
 	$(BIN)/python tests/fuzz/fuzz_run.py $(FUZZ_ARGS)

@@ -14,8 +14,8 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from forecast_calibration import SPACING_S, TRACE, learnt, recorded
 
-from saga.cli.graph_layers import layered
-from saga.cli.graph_svg import svg
+from saga.drawing.layers import layered
+from saga.drawing.svg import svg
 from saga.graph.inspection import told
 from saga.graph.shelf import GLOBAL
 

@@ -91,8 +91,18 @@ def test_a_fresh_cell_is_whole_and_watched(cell):
             found[one["metric"]["job"]] = found.get(one["metric"]["job"], 0) + int(one["value"][1])
         return found
 
-    wanted = {"gateway": 1, "admission": 2, "placement": 2, "graph": 1, "worker": 2, "engine": 2, "prometheus": 1}
+    wanted = {"gateway": 1, "console": 1, "admission": 2, "placement": 2, "graph": 1, "worker": 2, "engine": 2}
+    wanted |= {"prometheus": 1}
     until(lambda: answering() == wanted, 60, lambda: str(answering()))
+
+
+def test_the_console_shows_what_ran(cell, undisturbed):
+    status, page = cell.get("http://127.0.0.1:8090/")
+    assert (status, "SAGA console" in page) == (200, True)
+    _status, state = cell.get("http://127.0.0.1:8090/api/state")
+    shown = json.loads(state)
+    assert len(shown["workers"]) == 2
+    assert len(shown["workflows"]) >= SESSIONS
 
 
 def test_a_container_may_do_no_more_than_it_must(cell):
@@ -105,7 +115,7 @@ def test_a_container_may_do_no_more_than_it_must(cell):
         assert host.memory > 0, one.name
         assert host.nano_cpus > 0, one.name
         assert all(place == "127.0.0.1" for place, _port in one.published), one.name
-    assert {one.service for one in cell.containers() if one.published} == {"gateway", "prometheus"}
+    assert {one.service for one in cell.containers() if one.published} == {"gateway", "console", "prometheus"}
 
 
 def test_the_dashboard_and_the_alarms_ask_for_what_is_there(cell, undisturbed):
@@ -123,7 +133,7 @@ def test_the_dashboard_and_the_alarms_ask_for_what_is_there(cell, undisturbed):
     until(lambda: empty() == [], 60, lambda: str(empty()))
 
 
-@pytest.mark.parametrize("victim", ["worker", "placement", "admission", "graph", "nats"])
+@pytest.mark.parametrize("victim", ["worker", "placement", "admission", "graph", "console", "nats"])
 def test_a_container_killed_during_a_replay_costs_no_step(cell, undisturbed, long_replay, victim):
     killed = cell.leader(victim) if victim in ("placement", "admission") else cell.containers(victim)[0]
     running = replaying(cell, f"without-{victim}")

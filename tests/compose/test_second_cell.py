@@ -19,7 +19,8 @@ NODES = ("nats", "nats-2", "nats-3")
 def cells(engine: DockerEngine) -> Iterator[tuple[ComposedCell, ComposedCell]]:
     """Two on one engine: the first on one NATS node, the second on three."""
     first = ComposedCell(engine, TREE, "cell-a", {"SAGA_CELL": "a", "SAGA_PORT": "8080"})
-    second = ComposedCell(engine, TREE, "cell-b", {"SAGA_CELL": "b", "SAGA_PORT": "8180"}, ("compose/ha.yml",))
+    ports = {"SAGA_PORT": "8180", "SAGA_CONSOLE_PORT": "8190"}
+    second = ComposedCell(engine, TREE, "cell-b", {"SAGA_CELL": "b"} | ports, ("compose/ha.yml",))
     try:
         for cell in (first, second):
             cell.up(worker=1, prometheus=0)

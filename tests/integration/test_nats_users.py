@@ -72,6 +72,7 @@ async def test_a_mesh_needs_nothing_that_its_users_may_not(guarded: NatsServer, 
         workers=2,
         page_tokens=16,
         live_keys=True,
+        console_port=0,
         leaders=2,
         nats_url=guarded.url,
         state_dir=tmp_path / "state",
@@ -98,7 +99,12 @@ async def test_a_mesh_needs_nothing_that_its_users_may_not(guarded: NatsServer, 
             assert code == int(words[1:] == ["0" * 32]), said
         code, said = await saga(guarded, operator, "tenants", "usage", "acme")
         assert code == 0, said
-        for command in (("graph", "classes"), ("workers",), ("drain", "w1"), ("drain", "w1", "--undo")):
+        async with http.get(f"{mesh.console_url}/api/state") as shown:
+            assert [row[2] for row in (await shown.json())["workflows"]] == ["acme"]
+        async with http.get(f"{mesh.console_url}/api/workflow?root=w") as shown:
+            assert "no_graph" not in (told := await shown.json()) or told["no_graph"] == ""
+        watch = ("top", "--once")
+        for command in (("graph", "classes"), ("workers",), watch, ("drain", "w1"), ("drain", "w1", "--undo")):
             code, said = await saga(guarded, operator, *command)
             assert code == 0, said
         said = "".join(log.read_text() for log in sorted(mesh.log_dir.glob("*.log")))

@@ -198,7 +198,8 @@ async def test_up_runs_a_whole_mesh_until_ctrl_c_and_leaves_nothing_behind(tmp_p
             assert line, "it ended before it was ready"
             said += line.decode()
     pids = pids_below(up.pid)
-    assert len(pids) == 9, "NATS, engine, worker, graph, gateway, two each of admission and placement"
+    assert len(pids) == 10, "NATS, engine, worker, graph, gateway, console, two each of admission and placement"
+    assert "console" in said
 
     os.killpg(up.pid, signal.SIGINT)  # as Ctrl-C in a terminal
     _output, errors = await up.communicate()

@@ -37,4 +37,5 @@ def _use(book: TenantBook, quotas: Quotas) -> TenantUse:
         known_workflows=book.known,
         held_for=book.held_for if book.held or book.bench else "",
         refused_steps=book.refused,
+        queued_workflows=len(book.standing.keys() - book.active.keys()) + len(book.bench),
     )

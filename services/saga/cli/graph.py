@@ -14,13 +14,13 @@ import msgspec
 from rich.console import Console
 
 from saga.cli.graph_ask import GraphService, NobodyError, nats_url
-from saga.cli.graph_lanes import lanes_drawn
-from saga.cli.graph_layers import layered
-from saga.cli.graph_scene import Scene
-from saga.cli.graph_svg import svg
 from saga.cli.graph_text import class_text, classes_text, workflow_text
 from saga.contract.messages import GraphAsk
 from saga.contract.workflow_messages import ClassFacts, Shape, WorkflowFacts
+from saga.drawing.lanes import lanes_drawn
+from saga.drawing.layers import layered
+from saga.drawing.scene import Scene
+from saga.drawing.svg import svg
 from saga.runtime import log
 from saga.runtime.errors import StartError
 

@@ -5,9 +5,9 @@ from typing import Final
 
 from rich.text import Text
 
-from saga.cli.graph_lanes import Lane, Run, lanes_of, own_name
-from saga.cli.graph_words import END, START, count, gap_words, percent, seconds, shortened, title_of, tool_word
 from saga.contract.workflow_messages import ClassFacts, Shape, ShapeEdge, ShapeNode, WorkflowFacts
+from saga.drawing.lanes import Lane, Run, lanes_of, own_name
+from saga.drawing.words import END, START, count, gap_words, percent, seconds, shortened, title_of, tool_word
 
 WIDTH: Final = 78
 NAME_WIDTH: Final = 40

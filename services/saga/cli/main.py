@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from saga.cli import drain, graph, keys, nats_users, tenants, up, why, worker, workers
+from saga.cli import drain, graph, keys, nats_users, tenants, top, up, why, worker, workers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     workers.add_parser(commands)
     drain.add_parser(commands)
     why.add_parser(commands)
+    top.add_parser(commands)
     graph.add_parser(commands)
     tenants.add_parser(commands)
     keys.add_parser(commands)

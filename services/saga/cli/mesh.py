@@ -56,6 +56,11 @@ class Mesh:
         return self._plan.gateway_url
 
     @property
+    def console_url(self) -> str:
+        """Where people look; empty: nowhere."""
+        return self._plan.console_url
+
+    @property
     def engine_urls(self) -> list[str]:
         """In the order of the workers; an engine that is started again keeps its URL."""
         return list(self._plan.engine_urls)

@@ -39,11 +39,11 @@ class Cell:
     def __init__(self, bus: Bus, name: str) -> None:
         self.bus = bus
         self.subjects = Subjects(name)
-        self._name = name
+        self.name = name
 
     async def rows(self, bucket: str) -> KeyValue:
         """What operators say, by key."""
-        return await self.bus.kv(kv_bucket(self._name, bucket))
+        return await self.bus.kv(kv_bucket(self.name, bucket))
 
 
 Act = Callable[[argparse.Namespace, Cell, Console], Awaitable[None]]

@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 _PORTS = range(20_000, 32_000)
 _PORT_TRIES = 200
 
-STOP_ORDER = ("gateway", "admission", "placement", "graph", "worker", "engine")  # then NATS
+STOP_ORDER = ("gateway", "console", "admission", "placement", "graph", "worker", "engine")  # then NATS
 GRACE_S = 5.0
 GATEWAY_GRACE_S = 25.0  # it finishes the requests in flight
 
@@ -51,6 +51,7 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     tenants: Path | None = None  # TOML of API keys
     live_keys: bool = False  # those of `saga keys`
     gateway_port: int = 0  # 0: any free one
+    console_port: int | None = None  # the same; None: no console
     state_dir: Path = Path(".saga")
     nats_url: str = ""  # of a server that runs already; empty: the mesh brings its own
     cell: str = "main"
@@ -65,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     specs: tuple[ProcessSpec, ...]
     gateway_url: str
     engine_urls: tuple[str, ...]
+    console_url: str = ""  # empty: there is none
 
 
 def plan(settings: MeshSettings, random: Random | None = None) -> Plan:
@@ -72,7 +74,7 @@ def plan(settings: MeshSettings, random: Random | None = None) -> Plan:
     if settings.workers < 1 or settings.leaders < 1:
         raise StartError("a mesh needs at least one worker, one admission and one placement")
     policies = _policies(settings)
-    ports = free_ports(settings.workers + 1, random or Random())
+    ports = free_ports(settings.workers + 2, random or Random())
     gateway_port = settings.gateway_port or ports.pop()
     engines = [f"http://{HOST}:{port}" for port in ports[: settings.workers]]
     specs = []
@@ -101,7 +103,20 @@ def plan(settings: MeshSettings, random: Random | None = None) -> Plan:
     if settings.live_keys:
         gateway_env["SAGA_GATEWAY_LIVE_KEYS"] = "true"
     specs.append(_service("gateway", "gateway", settings, gateway_env))
-    return Plan(specs=tuple(specs), gateway_url=f"http://{HOST}:{gateway_port}", engine_urls=tuple(engines))
+    console_url = ""
+    if settings.console_port is not None:
+        console_port = settings.console_port or ports.pop()
+        specs.append(_service("console", "console", settings, {"SAGA_CONSOLE_PORT": str(console_port)}))
+        console_url = f"http://{HOST}:{console_port}"
+    gateway_url = f"http://{HOST}:{gateway_port}"
+    return Plan(specs=tuple(specs), gateway_url=gateway_url, engine_urls=tuple(engines), console_url=console_url)
+
+
+def free_or_any(port: int) -> int:
+    """The port, or 0 when somebody listens there already."""
+    with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+        return port
+    return 0
 
 
 def free_ports(count: int, random: Random) -> list[int]:

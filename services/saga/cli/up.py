@@ -12,7 +12,7 @@ from rich.table import Table
 
 from saga.cli import sglang_options
 from saga.cli.mesh import Mesh
-from saga.cli.plan import SYSTEMS, MeshSettings, Plan, plan
+from saga.cli.plan import SYSTEMS, MeshSettings, Plan, free_or_any, plan
 from saga.cli.probe import models
 from saga.cli.sglang import SglangSettings, on_sglang, ports_for
 from saga.runtime.app import App, run
@@ -23,6 +23,7 @@ from saga.runtime.nats_access import access_of
 
 DEFAULTS = MeshSettings()
 DEFAULT_PORT = 8080
+CONSOLE_PORT = 8090
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,6 +40,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--shrink", type=int, default=1, metavar="K", help="divide lengths, KV and rates by K")
     parser.add_argument("--page-tokens", type=int, default=0, metavar="N", help="KV page (default the profile's)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="of the gateway (default %(default)s)")
+    parser.add_argument(
+        "--console-port", type=int, metavar="P", help=f"of the console (default {CONSOLE_PORT}, or any free one)"
+    )
+    parser.add_argument("--no-console", action="store_true", help="without the web page that shows what happens")
     parser.add_argument("--state-dir", type=Path, default=DEFAULTS.state_dir, metavar="DIR", help="default .saga")
     parser.add_argument("--system", default=DEFAULTS.system, metavar="S", help=f"{' or '.join(SYSTEMS)}")
     for point in ("admission", "placement", "retention"):
@@ -70,11 +75,18 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Mesh
         tenants=flags.tenants,
         live_keys=flags.live_keys,
         gateway_port=flags.port,
+        console_port=_console_port(flags),
         state_dir=flags.state_dir,
         nats_url=environ.get("SAGA_NATS_URL", ""),
         cell=environ.get("SAGA_CELL", DEFAULTS.cell),
         env={"engine": {"SAGA_ENGINE_COMPAT": "true"}} if flags.compat else {},
     )
+
+
+def _console_port(flags: argparse.Namespace) -> int | None:
+    if flags.no_console:
+        return None
+    return flags.console_port if flags.console_port is not None else free_or_any(CONSOLE_PORT)
 
 
 def servers_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> SglangSettings | None:
@@ -127,6 +139,8 @@ def show(mesh: Mesh, names: Sequence[str], out: Console) -> None:
     """Where everything is, and a first request."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("gateway", f"{mesh.gateway_url}/v1")
+    if mesh.console_url:
+        table.add_row("console", f"{mesh.console_url}  (what happens, live)")
     table.add_row("models", ", ".join(names) or "asked for with an API key")
     table.add_row("engines", ", ".join(mesh.engine_urls))
     table.add_row("NATS", mesh.nats_url)

@@ -22,6 +22,7 @@ class TenantUse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     known_workflows: int = 0  # dormant ones too
     held_for: str = ""  # the quota that its next step waits for; empty: none
     refused_steps: int = 0  # for a quota, since this leader leads
+    queued_workflows: int = 0  # with a step, outside the active set
 
 
 class TenantsAsk(Message, frozen=True, kw_only=True, gc=False):

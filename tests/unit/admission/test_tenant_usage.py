@@ -22,6 +22,7 @@ def test_usage_says_what_is_used_against_each_quota():
 
     assert (use.running_steps, use.waiting_steps, use.active_workflows, use.known_workflows) == (1, 1, 1, 2)
     assert (use.kv_tokens, use.input_tokens_per_minute, use.output_tokens_per_minute) == (3_100, 3_000, 100)
+    assert use.queued_workflows == 1
     assert (use.held_for, use.weight, use.terms.running_steps) == ("running_steps", 2.0, 1)
 
 

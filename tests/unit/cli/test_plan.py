@@ -44,6 +44,16 @@ def test_a_mesh_has_its_engines_with_their_workers_and_standbys():
     assert planned.gateway_url == f"http://127.0.0.1:{by_name['gateway'].env['SAGA_GATEWAY_PORT']}"
 
 
+def test_a_console_is_started_where_it_is_asked_for():
+    planned = plan(MeshSettings(workers=1, console_port=0), Random(1))
+    without = plan(MeshSettings(workers=1), Random(1))
+
+    (console,) = [spec for spec in planned.specs if spec.name == "console"]
+    assert planned.console_url == f"http://127.0.0.1:{console.env['SAGA_CONSOLE_PORT']}"
+    assert without.console_url == ""
+    assert "console" not in [spec.name for spec in without.specs]
+
+
 def test_the_gateway_is_ended_first_and_the_engines_last():
     specs = sorted(plan(MeshSettings(workers=1)).specs, key=lambda spec: spec.stop_rank)
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from saga.cli.graph_scene import Arrow, Box, Scene, Words, labelled
-from saga.cli.graph_words import count, seconds, shortened, tool_word
 from saga.contract.workflow_messages import Shape, ShapeEdge, ShapeNode
+from saga.drawing.scene import Arrow, Box, Scene, Words, labelled
+from saga.drawing.words import count, seconds, shortened, tool_word
 
 BOX_WIDTH: Final = 112.0
 BOX_HEIGHT: Final = 44.0
@@ -81,7 +81,7 @@ def lanes_drawn(shape: Shape) -> Scene:
     arrows: list[Arrow] = []
     words = _head(shape, len(lanes))
     heads: dict[str, tuple[float, float]] = {}  # by session: left end and baseline of its name
-    y, width = HEAD, 560.0
+    y, width = HEAD, 640.0
     for lane in lanes[:MAX_LANES]:
         left = MARGIN + INDENT * min(lane.depth, 6)
         if lane.parent in heads and lane.depth:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
-from saga.cli.graph_scene import Arrow, Box, Scene, Words
+from saga.drawing.scene import Arrow, Box, Scene, Words
 
 GAP: Final = 12.0  # between scenes
 _STYLE: Final = """
@@ -31,15 +31,15 @@ text{fill:currentColor;font-size:12px}
 """.strip().replace("\n", "")
 
 
-def svg(scenes: Sequence[Scene], name: str) -> str:
-    """The scenes below each other."""
+def svg(scenes: Sequence[Scene], name: str, *, styled: bool = True) -> str:
+    """The scenes below each other. Not `styled`: for a page that says itself how `.saga` looks."""
     width = max(scene.width for scene in scenes)
     height = sum(scene.height for scene in scenes) + GAP * (len(scenes) - 1)
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="saga" {size} role="img" aria-label="{_quoted(name)}">',
         f"<title>{escape(name)}</title>",
-        f"<style>{_STYLE}</style>",
+        *([f"<style>{_STYLE}</style>"] if styled else []),
         f'<rect class="paper" width="{width:.0f}" height="{height:.0f}" rx="6"/>',
     ]
     y = 0.0

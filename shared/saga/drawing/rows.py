@@ -2,15 +2,15 @@
 
 Of a class every tool may follow every other: only the likely edges are drawn, and each node keeps the one by which it
 is mostly reached. Layers are the distance from the start along the likeliest way (of a declaration: the longest way),
-broken into rows; within a row nodes stand near those that lead to them. Used by `graph_layers`.
+broken into rows; within a row nodes stand near those that lead to them. Used by `layers`.
 """
 
 import math
 from collections.abc import Mapping
 from typing import Final
 
-from saga.cli.graph_words import END, START
 from saga.contract.workflow_messages import Shape, ShapeEdge, ShapeNode
+from saga.drawing.words import END, START
 
 MAX_IN_ROW: Final = 5
 LEAST_DRAWN: Final = 0.05  # probability of an edge, unless it is the likeliest

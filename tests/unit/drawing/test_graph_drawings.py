@@ -7,14 +7,14 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.cells import cell_len
 
-from saga.cli.graph_lanes import lanes_drawn, lanes_of
-from saga.cli.graph_layers import layered
-from saga.cli.graph_scene import Arrow, Box, labelled
-from saga.cli.graph_svg import svg
 from saga.cli.graph_text import bar, class_text, classes_text, workflow_text
-from saga.cli.graph_words import percent, seconds, shortened
 from saga.contract.ids import RootId, TenantId
 from saga.contract.workflow_messages import ClassFacts, NextStep, Shape, ShapeEdge, ShapeNode, WorkflowFacts
+from saga.drawing.lanes import lanes_drawn, lanes_of
+from saga.drawing.layers import layered
+from saga.drawing.scene import Arrow, Box, labelled
+from saga.drawing.svg import svg
+from saga.drawing.words import percent, seconds, shortened
 
 SVG = "{http://www.w3.org/2000/svg}"
 LONG = "a_tool_with_a_name_that_is_much_too_long_for_a_box"

@@ -1,4 +1,4 @@
-"""A class, or a declared workflow, in layers from start to end: boxes in the rows of `graph_rows`, arrows between them.
+"""A class, or a declared workflow, in layers from start to end: boxes in the rows of `rows`, arrows between them.
 
 In a large drawing only arrows between neighbouring rows are drawn, the others are written into their box: lines across
 everything tell nothing. The same shape gives the same drawing.
@@ -7,10 +7,10 @@ everything tell nothing. The same shape gives the same drawing.
 from collections.abc import Mapping
 from typing import Final
 
-from saga.cli.graph_rows import LEAST_DRAWN, Edges, drawn_edges, rows_of
-from saga.cli.graph_scene import Arrow, Box, Look, Scene, Words, labelled
-from saga.cli.graph_words import END, START, count, gap_words, is_child, percent, shortened, title_of
 from saga.contract.workflow_messages import Shape, ShapeEdge, ShapeNode
+from saga.drawing.rows import LEAST_DRAWN, Edges, drawn_edges, rows_of
+from saga.drawing.scene import Arrow, Box, Look, Scene, Words, labelled
+from saga.drawing.words import END, START, count, gap_words, is_child, percent, shortened, title_of
 
 BOX_WIDTH: Final = 180.0
 BOX_HEIGHT: Final = 58.0
