@@ -65,13 +65,16 @@ class Asks:
     def chat(self, body: ChatBody) -> Ask:
         """Of a chat completion."""
         _refuse_form_changers(body)
-        try:
-            text = render_chat(readable(body.messages), continue_final_message=body.continue_final_message)
-        except ValueError as error:
-            raise BadRequestError(str(error), param="messages") from None
+        if body.input_ids is not None:
+            prompt = _encoded(body.input_ids, "input_ids")
+        else:
+            try:
+                text = render_chat(readable(body.messages), continue_final_message=body.continue_final_message)
+            except ValueError as error:
+                raise BadRequestError(str(error), param="messages") from None
+            prompt = encode_text(text)
         limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
         limit_name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-        prompt = encode_text(text)
         limit = self._limit(token_count(prompt), limit, "messages", limit_name)
         return self._openai(body, prompt, limit, _forced_tool(body))
 

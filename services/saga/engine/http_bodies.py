@@ -82,6 +82,7 @@ class ChatBody(OpenAiFields, kw_only=True):
     continue_final_message: bool = False
     tools: list[Tool] | None = None
     tool_choice: str | NamedChoice | None = None
+    input_ids: list[int] | None = None  # the prompt, in the place of the messages
 
 
 class CompletionBody(OpenAiFields, kw_only=True):

@@ -1,30 +1,18 @@
-"""What other routers ask of a worker that SAGA does not: loads under older names, and prompts as tokens.
+"""What other routers ask of a worker that SAGA does not: loads under older names, and chats rendered.
 
 Off unless `SAGA_ENGINE_COMPAT` (or `saga up --compat`): an SGLang 0.5.23 answers some of it, a vLLM the rest, and what
 is on should be known. Seen to be asked: smg `/loads`, sglang-router's power_of_two `/get_load`, vllm-router's
-cache_aware `/tokenize` and `/v1/chat/completions/render`, without which it silently loses its affinity.
+cache_aware `/v1/chat/completions/render`, without which it silently loses its affinity.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
 
 from saga.engine.http_bodies import decode
-from saga.engine.http_errors import BadRequestError
+from saga.engine.http_tokenize import TokenizeBody, tokens_of
 from saga.engine.service import EngineService
-from saga.kv.chat_forms import readable
-from saga.kv.tokens import decode_ids, encode_text, render_chat
-
-
-class TokenizeBody(Struct):
-    """POST /tokenize: a text or a chat."""
-
-    model: str = ""
-    prompt: str | None = None
-    messages: list[dict[str, Any]] | None = None
 
 
 class CompatEndpoints:
@@ -41,8 +29,6 @@ class CompatEndpoints:
         """Route the endpoints."""
         router.add_get("/loads", self._loads)
         router.add_get("/get_load", self.get_load)
-        router.add_post("/tokenize", self.tokenize)
-        router.add_post("/v1/tokenize", self.tokenize)
         for path in ("/v1/chat/completions/render", "/v1/completions/render"):
             router.add_post(path, self.render)
 
@@ -55,28 +41,10 @@ class CompatEndpoints:
         load = {"dp_rank": 0, "num_reqs": running + waiting, "num_waiting_reqs": waiting, "num_tokens": tokens}
         return _json([load])
 
-    async def tokenize(self, request: web.Request) -> web.Response:
-        """POST /tokenize."""
-        tokens = _tokens(decode(await request.read(), TokenizeBody))
-        context_tokens = self._engine.core.profile.context_tokens
-        return _json({"tokens": tokens, "count": len(tokens), "max_model_len": context_tokens})
-
     async def render(self, request: web.Request) -> web.Response:
         """POST /v1/.../render: the prompt as the engine would get it, without an answer."""
         body = decode(await request.read(), TokenizeBody)
-        return _json({"model": body.model or self._model, "token_ids": _tokens(body)})
-
-
-def _tokens(body: TokenizeBody) -> list[int]:
-    if (body.prompt is None) == (body.messages is None):
-        raise BadRequestError("give exactly one of prompt and messages", param="prompt")
-    text = body.prompt
-    if text is None:
-        try:
-            text = render_chat(readable(body.messages or []))
-        except ValueError as error:
-            raise BadRequestError(str(error), param="messages") from None
-    return decode_ids(encode_text(text))
+        return _json({"model": body.model or self._model, "token_ids": tokens_of(body)})
 
 
 def _json(value: object) -> web.Response:

@@ -14,6 +14,7 @@ from saga.engine.http_ask import Asks
 from saga.engine.http_compat import CompatEndpoints
 from saga.engine.http_errors import api_errors
 from saga.engine.http_generate import GenerateEndpoints
+from saga.engine.http_tokenize import TokenizeEndpoint
 from saga.engine.service import EngineService
 from saga.engine.zmq_events import KvEventPublisher
 from saga.runtime.clock import Clock, MonotonicClock
@@ -60,6 +61,7 @@ async def serving(settings: EngineConfig, clock: Clock | None = None) -> AsyncIt
     GenerateEndpoints(engine, Asks(profile, settings.seed), model).add_to(app.router)
     admin = AdminEndpoints(engine, settings, publisher, model=model)
     admin.add_to(app.router)
+    TokenizeEndpoint(profile).add_to(app.router)
     if settings.compat:
         CompatEndpoints(engine, model, admin.loads).add_to(app.router)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S)

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -30,6 +30,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     waiting_body_bytes: int = 256 * MIB  # of all requests that wait for an engine; above it 503
     messages_share_kv: bool = False  # tenants may use /v1/messages, where SGLang cannot keep their KV apart
     clean_prefix: str = ""  # tenants whose prompts lose their noise (billing lines, order of tools), by commas; *: all
+    tokenizers: str = ""  # MODEL=FOLDER,...: where a model's tokenizer.json is; *=FOLDER: of all others
+    tokenization: Literal["shadow", "gateway"] = "shadow"  # gateway: engines get token ids that were rendered here
     chain_bytes: int = 256 * MIB  # of page chains kept for sessions, least recently used out first
     resume_bytes: int = MIB  # of generated text kept per stream, to continue it if its engine dies
     body_within_s: float = 60.0  # for a request's body to arrive
@@ -57,3 +59,18 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("port", "chain_bytes", "resume_bytes", "drain_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must not be negative")
+        folders = self.tokenizer_folders()
+        if self.tokenization == "gateway" and not folders:
+            raise ValueError(
+                f"{PREFIX}TOKENIZATION=gateway needs {PREFIX}TOKENIZERS: what is to be sent, and by whose?"
+            )
+
+    def tokenizer_folders(self) -> dict[str, Path]:
+        """Where each model's tokenizer is. Raises ValueError naming the entry."""
+        folders: dict[str, Path] = {}
+        for entry in filter(None, map(str.strip, self.tokenizers.split(","))):
+            model, found, folder = entry.partition("=")
+            if not found or not model.strip() or not folder.strip():
+                raise ValueError(f"{PREFIX}TOKENIZERS: {entry!r} must be MODEL=FOLDER")
+            folders[model.strip()] = Path(folder.strip())
+        return folders

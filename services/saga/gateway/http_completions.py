@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from aiohttp import web
 
@@ -14,7 +13,6 @@ from saga.contract.ids import NO_WORKER, PoolId, StepId, TenantId, WorkerId
 from saga.contract.messages import StepReady, WorkflowEnded
 from saga.contract.misses import Sent
 from saga.gateway import http_metrics as metrics
-from saga.gateway import sessions
 from saga.gateway.api_errors import (
     ApiError,
     duplicate,
@@ -35,9 +33,11 @@ from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_exchange import Exchange
 from saga.gateway.http_noise import receipt_of, told_noise
 from saga.gateway.http_prefetch import Prefetcher
+from saga.gateway.http_prompts import Prompts, Ready
 from saga.gateway.http_receipts import Explainer, Receipts
 from saga.gateway.hygiene import CLEAN, Hygiene
 from saga.gateway.identity import IDENTITY, Identities, Identity, told_of
+from saga.gateway.prompt_tokens import Tokenizer
 from saga.gateway.receipts import EXPLAIN, wanted
 from saga.gateway.recognisers import Evidence
 from saga.gateway.running_keys import RunningKeys
@@ -50,7 +50,6 @@ THREAD_FROM_BYTES: Final = 64 * 1024  # of a body; below, a thread costs more th
 NO_TOOLS_BYTES: Final = 4  # of `null` and `[]`
 OPENING_EVENTS: Final = 16  # of an answer that tells conversations apart
 END_WITHIN_S: Final = 2.0  # for requests that were told that the gateway stops
-T = TypeVar("T")
 log = get_logger()
 
 
@@ -88,19 +87,27 @@ class _Request:
 class Completions:
     """Every API that generates, and all requests in flight."""
 
-    def __init__(self, settings: GatewaySettings, desk: Desk, engines: EngineClient, tenants: Tenants) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        desk: Desk,
+        engines: EngineClient,
+        tenants: Tenants,
+        tokenizers: Mapping[str, Tokenizer],
+    ) -> None:
         self._settings = settings
         self._desk = desk
         self._engines = engines
         self._tenants = tenants
         self._chains = SessionChains(settings.chain_bytes)
+        send_ids = settings.tokenization == "gateway"
+        self._prompts = Prompts(tokenizers, engines, self._chains, send_ids=send_ids)
         desk.on_prefetch = Prefetcher(desk, engines, tenants, self._chains).perform
         self._identities = Identities()
         self._hygiene = Hygiene()
         self._clean_for = CleanFor(settings.clean_prefix)
         self._keys = RunningKeys()
         self.receipts = Receipts(tenants)
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenize")
         self._live: dict[asyncio.Task[object], _Request] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -133,7 +140,7 @@ class Completions:
 
     def close(self) -> None:
         """Ends the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._prompts.close()
 
     async def serve(self, dialect: Dialect, request: web.Request) -> web.StreamResponse:
         """One request. Raises ApiError while nothing has been sent, ClientGoneError."""
@@ -179,8 +186,8 @@ class Completions:
         large = len(body) > THREAD_FROM_BYTES
         tidy = tidied if self._clean_for.wants(tenant.id) else None
         reading = partial(understood, live.dialect, body, tidy)
-        asked = await self._aside(reading) if large else reading()
-        pool = self._pool_of(live.dialect, asked)
+        asked = await self._prompts.aside(reading) if large else reading()
+        pool = self._pool_of(asked)
         whose = self._identities.identify(
             Evidence(request.headers, asked.raw),
             tenant=tenant.id,
@@ -190,17 +197,19 @@ class Completions:
         )
         live.whose = whose
         last = self._chains.last(whose.session) if whose.lasting else None
+        ready = await self._prompts.ready(asked, whose, pool, cache_salt, aside=large)
+        asked, prompt = ready.asked, ready.prompt
+        if asked.prompt_tokens + (asked.max_tokens or 1) > pool.context_tokens:
+            param = live.dialect.prompt_field
+            raise too_long(param, asked.prompt_tokens, asked.max_tokens or 0, pool.context_tokens)
         head = self._hygiene.head(live.dialect.api, asked.raw, asked.roles)
         live.noise = self._hygiene.look(tenant.id, head, asked.token_bytes, last.token_bytes if last else b"")
         told_noise(live.noise, tenant.id)
-        hashing = partial(sessions.advance, last, asked.token_bytes, pool.page_tokens, cache_salt)
-        prompt = await self._aside(hashing) if large else hashing()
         if whose.lasting and not whose.final and not whose.ends:
             self._chains.keep(whose.session, prompt)
         live.step = self._step(
             live.step_id,
-            asked,
-            prompt,
+            ready,
             whose=whose,
             tenant=tenant,
             pool=pool,
@@ -226,10 +235,13 @@ class Completions:
             resume_bytes=self._settings.resume_bytes,
             body_left=live.body.left,
             stalled_s=self._settings.stalled_s,
+            words=ready.words,
+            ids=ready.ids,
         )
         try:
             return await live.exchange.run(self._desk.submit(live.step, prompt))
         finally:
+            self._compare(live, ready, pool)
             if whose.conversation is not None and live.exchange.done is not None:
                 whose.conversation.said = piece_of(live.exchange.opening)
             if whose.ends and live.exchange.done is not None:
@@ -260,23 +272,19 @@ class Completions:
             raise kv_not_apart(dialect.path, f"{PREFIX}MESSAGES_SHARE_KV")
         return ""
 
-    def _pool_of(self, dialect: Dialect, asked: Asked) -> Pool:
+    def _pool_of(self, asked: Asked) -> Pool:
         pools = self._desk.pools()
         if not pools:
             raise no_workers()
         pool = pools.get(PoolId(asked.model))
         if pool is None:
             raise unknown_model(asked.model, pools)
-        if asked.prompt_tokens + (asked.max_tokens or 1) > pool.context_tokens:
-            param = dialect.prompt_field
-            raise too_long(param, asked.prompt_tokens, asked.max_tokens or 0, pool.context_tokens)
         return pool
 
     def _step(
         self,
         step_id: StepId,
-        asked: Asked,
-        prompt: Prompt,
+        ready: Ready,
         *,
         whose: Identity,
         tenant: Tenant,
@@ -284,7 +292,8 @@ class Completions:
         read_s: float,
         agent_class: str,
     ) -> StepReady:
-        hashes, stride = prompt.new_hashes()
+        asked, prompt = ready.asked, ready.prompt
+        hashes, stride = prompt.new_hashes() if ready.pages_known else (b"", 1)
         return StepReady(
             step_id=step_id,
             attempt=0,
@@ -298,10 +307,11 @@ class Completions:
             prompt_tokens=asked.prompt_tokens,
             max_output_tokens=asked.max_tokens or pool.context_tokens - asked.prompt_tokens,
             page_tokens=pool.page_tokens,
-            base_pages=prompt.base_pages,
-            base_tip=prompt.base_tip,
+            base_pages=prompt.base_pages if ready.pages_known else 0,
+            base_tip=prompt.base_tip if ready.pages_known else b"",
             new_hashes=hashes,
             hash_stride=stride,
+            pages_known=ready.pages_known,
             deadline_s=whose.deadline_s or self._desk.deadlines.of(whose.root),
             final=whose.final,
             gap_s=self._chains.gap_s(whose.session, read_s),
@@ -310,9 +320,17 @@ class Completions:
             node=whose.node,
         )
 
-    async def _aside(self, work: Callable[..., T], *arguments: object) -> T:
-        """In a thread, so that a large prompt does not hold up every stream."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+    def _compare(self, live: _Request, ready: Ready, pool: Pool) -> None:
+        """The engine's count of the prompt with ours."""
+        exchange = live.exchange
+        if exchange is None or exchange.done is None or exchange.grant is None or live.whose is None:
+            return
+        if exchange.attempts > 1 or ready.asked.choices > 1 or not exchange.counted:
+            return  # not one request's count
+        counted = exchange.done.prompt_tokens
+        more = self._prompts.answered(ready, live.whose, pool, exchange.grant.engine_url, counted)
+        if more is not None:
+            self._desk.spawn(more, "compare tokens")
 
 
 def _sent(live: _Request, asked: Asked, last: Prompt | None, prompt: Prompt, pool: Pool, ran_at: WorkerId) -> Sent:

@@ -57,6 +57,8 @@ class Exchange:
         resume_bytes: int,
         stalled_s: float,
         body_left: Callable[[], None],
+        words: Callable[[str], bytes] | None,
+        ids: Mapping[str, object],
     ) -> None:
         self._desk = desk
         self._engines = engines
@@ -70,10 +72,11 @@ class Exchange:
         self._keepalive_s = keepalive_s
         self._body_left = body_left
         self._client = ClientStream(request, stalled_s)
-        self._sent = Transcript(resume_bytes, dialect, opening_events)
+        self._sent = Transcript(resume_bytes, dialect, opening_events, words)
         self._sent_tokens = 0  # of text, before the present attempt
         self._base = dialect.always(asked)
-        self._changes: dict[str, object] = self._base
+        self._ids = ids  # the prompt as token ids, where the gateway renders it
+        self._changes: dict[str, object] = self._base | dict(ids)
         self._progress_at_s = 0.0
         self._left_s = 0.0  # present attempt written to its engine
         self._relayed: Relay | None = None  # of the present attempt
@@ -288,12 +291,12 @@ class Exchange:
             sent.finish_reason = sent.finish_reason or "length"
             await self._explained(self._complete(ticket))
             return await self._client.end()
-        fixed = resume.why_not(asked, sent)
+        fixed = resume.why_not(self._dialect, asked, sent)
         if fixed:
             raise not_resumable(fixed)
         (metrics.RESUMED if sent.begun else metrics.RETRIED).inc()
         self._sent_tokens = sent.text_tokens
-        self._changes = self._base | resume.changes(self._dialect, asked, sent)
+        self._changes = self._base | (resume.changes(self._dialect, asked, sent) or dict(self._ids))
         self._desk.tell(EngineDied(ticket.step.step_id, self._sent_tokens))
         return None
 
@@ -348,6 +351,11 @@ class Exchange:
     def outcome(self) -> str:
         """How it ended, if it did not raise."""
         return "completed" if self.done else "failed"
+
+    @property
+    def counted(self) -> bool:
+        """Whether the engine told how long it found the prompt."""
+        return self._sent.usage is not None
 
     @property
     def opening(self) -> str:

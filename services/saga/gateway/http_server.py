@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -25,6 +25,7 @@ from saga.gateway.http_protocol import GatewayRunner
 from saga.gateway.http_receipts import PATH as STEPS_PATH
 from saga.gateway.http_workflows import PATH as WORKFLOWS_PATH
 from saga.gateway.http_workflows import Workflows
+from saga.gateway.prompt_tokens import Tokenizer
 from saga.gateway.tenants import Tenants
 from saga.runtime.log import get_logger
 from saga.runtime.metrics import CONTENT_TYPE, render
@@ -38,11 +39,19 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class HttpServer:
     """One listening socket and all requests behind it."""
 
-    def __init__(self, settings: GatewaySettings, desk: Desk, engines: EngineClient, tenants: Tenants) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        desk: Desk,
+        engines: EngineClient,
+        tenants: Tenants,
+        tokenizers: Mapping[str, Tokenizer] | None = None,
+    ) -> None:
+        """`tokenizers`: by model, `*` for all others; a model without one is taken to have a token a byte."""
         self._settings = settings
         self._desk = desk
         self._tenants = tenants
-        self._completions = Completions(settings, desk, engines, tenants)
+        self._completions = Completions(settings, desk, engines, tenants, tokenizers or {})
         self._counts = TokenCounts(desk, engines, tenants, settings.body_limit_bytes, self._completions.budget)
         self._workflows = Workflows(desk, tenants)
         self._since = int(time.time())

@@ -5,19 +5,24 @@ the text that was sent. Anything else cannot be continued, and the client is tol
 """
 
 from saga.gateway.dialects.dialect import Asked, Changes, Dialect
+from saga.gateway.dialects.prompt import IdsPrompt
 from saga.gateway.transcript import Transcript
 
 
-def why_not(asked: Asked, sent: Transcript) -> str:
+def why_not(dialect: Dialect, asked: Asked, sent: Transcript) -> str:
     """Why the answer cannot go on; empty: it can."""
     if not sent.begun:
         return ""
+    if dialect.continued is None:
+        return "this API cannot go on with text"
+    if isinstance(asked.source, IdsPrompt) and sent.text_token_bytes is None:
+        return "the prompt is token ids, and the model's tokenizer is not known here"
     return asked.fixed_because or sent.unreadable_because()
 
 
 def changes(dialect: Dialect, asked: Asked, sent: Transcript) -> Changes:
     """The fields in which the continuing request differs from the original; none when nothing was sent."""
-    return dialect.changes(asked, sent) if sent.begun else {}
+    return dialect.continued(asked, sent) if sent.begun and dialect.continued is not None else {}
 
 
 def complete(dialect: Dialect, asked: Asked, sent: Transcript) -> bool:

@@ -9,14 +9,18 @@ from pathlib import Path
 from saga.contract.ids import GatewayId
 from saga.contract.subjects import kv_bucket
 from saga.contract.tenants import KEYS_BUCKET, BadRowError, read_key
+from saga.gateway.chat_template import BadTemplateError
 from saga.gateway.config import PREFIX, GatewaySettings
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_server import HttpServer
+from saga.gateway.prompt_tokens import Tokenizer, model_tokenizer
 from saga.gateway.tenants import Tenants
+from saga.gateway.vocabulary import BadVocabularyError
 from saga.runtime import app as runtime_app
 from saga.runtime.app import App
 from saga.runtime.bus import Bus, Entry
+from saga.runtime.clock import MonotonicClock
 from saga.runtime.config import load
 from saga.runtime.errors import StartError
 from saga.runtime.log import get_logger
@@ -29,12 +33,13 @@ async def serve(app: App) -> None:
     """One gateway, until it is told to stop."""
     settings = load(GatewaySettings, PREFIX)
     tenants = _tenants(settings.tenants, live=settings.live_keys)
+    tokenizers = await asyncio.to_thread(_tokenizers, settings)
     gateway_id = GatewayId(settings.id or f"gw-{os.urandom(4).hex()}")
     bus = await app.connect()
     desk = Desk(bus, gateway_id, settings.cell, record=app.shared.record)
     app.spawn(desk.watch(), name="desk")
     engines = EngineClient(settings.connect_s)
-    server = HttpServer(settings, desk, engines, tenants)
+    server = HttpServer(settings, desk, engines, tenants, tokenizers)
     try:
         await desk.open()
         if settings.live_keys:
@@ -128,6 +133,27 @@ def _tenants(path: Path | None, *, live: bool) -> Tenants:
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"{PREFIX}TENANTS={path}: {error}") from error
     return Tenants.parse(text, str(path), live=live)
+
+
+def _tokenizers(settings: GatewaySettings) -> dict[str, Tokenizer]:
+    """Of the models that have one, by name."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one prompt at a time: its threads would only cost
+    clock = MonotonicClock()
+    known: dict[str, Tokenizer] = {}
+    for model, folder in settings.tokenizer_folders().items():
+        try:
+            vocabulary = (folder / "tokenizer.json").read_text(encoding="utf-8")
+            config = _text_if_there(folder / "tokenizer_config.json")
+            template = _text_if_there(folder / "chat_template.jinja")
+            known[model] = model_tokenizer(vocabulary, config or "", template, clock.wall_s)
+        except (OSError, UnicodeDecodeError, BadVocabularyError, BadTemplateError) as error:
+            raise StartError(f"{PREFIX}TOKENIZERS: {model}={folder}: {error}") from error
+        log.info("gateway.tokenizer", model=model, folder=str(folder), mode=settings.tokenization)
+    return known
+
+
+def _text_if_there(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def main() -> int:

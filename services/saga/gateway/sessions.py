@@ -11,6 +11,7 @@ import msgspec
 
 from saga.contract.ids import NO_WORKER, SessionId, WorkerId
 from saga.contract.messages import MAX_CHAIN_PAGES
+from saga.gateway.vocabulary import Encoded
 from saga.kv.pages import DIGEST_BYTES, HASH_BYTES, PageChain, hashes_of_digests, salt_seed
 from saga.kv.tokens import TOKEN_BYTES
 
@@ -23,6 +24,7 @@ class Prompt(msgspec.Struct, frozen=True):
     token_bytes: bytes
     chain: PageChain
     base_pages: int = 0
+    encoded: Encoded | None = None  # with its text, where tokenizing the next prompt needs that
 
     @property
     def base_tip(self) -> bytes:
@@ -41,7 +43,8 @@ class Prompt(msgspec.Struct, frozen=True):
     @property
     def held_bytes(self) -> int:
         """Memory it takes."""
-        return len(self.token_bytes) + len(self.chain.digests) + len(self.chain.tail) + _OVERHEAD_BYTES
+        text_bytes = self.encoded.held_bytes if self.encoded is not None else 0
+        return len(self.token_bytes) + len(self.chain.digests) + len(self.chain.tail) + text_bytes + _OVERHEAD_BYTES
 
 
 def strided(digests: bytes) -> tuple[bytes, int]:

@@ -4,13 +4,14 @@ Reading each chunk as it passes would cost more than relaying it. So raw events 
 finish reason, usage and tool names in blocks, or when the stream ends or its engine dies.
 """
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
 
 from saga.contract.messages import FinishReason
 from saga.gateway import sse
-from saga.kv.tokens import TOKEN_BYTES, encode_text
+from saga.kv.tokens import TOKEN_BYTES
 
 _FOLD_BYTES: Final = 64 * 1024
 _LAST_EVENTS: Final = 4
@@ -49,6 +50,7 @@ class Transcript:
         "_raw_bytes",
         "_reader",
         "_texts",
+        "_words",
         "call_id",
         "created",
         "events",
@@ -65,11 +67,21 @@ class Transcript:
         "usage",
     )
 
-    def __init__(self, limit_bytes: int, reader: Reader, first_events: int = 0) -> None:
-        """Keeps up to `limit_bytes` of text for a continuation. Of a finished stream `first_events` are read too."""
+    def __init__(
+        self,
+        limit_bytes: int,
+        reader: Reader,
+        first_events: int = 0,
+        words: Callable[[str], bytes] | None = None,
+    ) -> None:
+        """Keeps up to `limit_bytes` of text for a continuation. Of a finished stream `first_events` are read too.
+
+        `words`: token bytes of text, by the model's tokenizer; None: it is not known, an event counts as a token.
+        """
         self._limit_bytes = limit_bytes
         self._reader = reader
         self._first_events = max(first_events, reader.first_events)
+        self._words = words
         self._first_seen = False
         self._gap = False  # not all events were read
         self._raw: list[bytes] = []
@@ -124,8 +136,15 @@ class Transcript:
 
     @property
     def text_tokens(self) -> int:
-        """Tokens in it, by the built-in tokenizer."""
-        return len(encode_text(self.text)) // TOKEN_BYTES
+        """Tokens in it."""
+        if self._words is None:
+            return min(self.events, len(self.text))
+        return len(self._words(self.text)) // TOKEN_BYTES
+
+    @property
+    def text_token_bytes(self) -> bytes | None:
+        """Those tokens; None: nobody here knows them."""
+        return None if self._words is None else self._words(self.text)
 
     @property
     def begun(self) -> bool:

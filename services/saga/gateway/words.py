@@ -28,6 +28,7 @@ def taken(gateway_id: GatewayId, step: StepReady, grant: Grant) -> LeaseTaken:
         lease_ttl_s=grant.lease_ttl_s,
         moved_from=grant.moved_from,
         prompt_tokens=step.prompt_tokens,
+        pages_known=step.pages_known,
     )
 
 

@@ -65,6 +65,8 @@ class Dispatcher:
     def learn_chain(self, step: StepReady) -> Effects:
         """Take over the page chain of the step's prompt; ask for the whole when its base is unknown here."""
         session = self._board.session(step.session, step.root)
+        if not step.pages_known:  # its worker tells, once the engine has stored them; until then the last chain counts
+            return []
         if session.extend(step.base_pages, step.base_tip, step.new_hashes, step.hash_stride):
             self._board.steps[step.step_id].chain = session.hashes if session.stride == 1 else None
             return []

@@ -42,11 +42,20 @@ class Attached(msgspec.Struct, frozen=True):
     epoch: int  # higher than any before, also over restarts of the agent
 
 
+class StoredBy(msgspec.Struct, frozen=True, gc=False):
+    """Whose request stored pages, and after which page."""
+
+    change: int  # index of the PagesStored
+    tag: SessionTag  # empty: of no session
+    parent: bytes  # hash of the page before the first; empty: there is none
+
+
 class KvEvents(msgspec.Struct, frozen=True):
     """Changes of the engine's cache, in order and without a gap."""
 
     changes: tuple[ResidencyChange, ...]
     published_at: float = 0.0  # wall time, by the engine; 0: unknown, or of the past before the agent came
+    stored_by: tuple[StoredBy, ...] = ()  # of the changes that store pages
 
 
 class KvEventsLost(msgspec.Struct, frozen=True):

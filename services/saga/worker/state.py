@@ -33,6 +33,7 @@ from saga.contract.messages import (
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Reconnected, Tick, WakeAt
 from saga.worker.ahead import Ahead
+from saga.worker.attribution import Attribution
 from saga.worker.endings import Endings
 from saga.worker.events import (
     AbortRequest,
@@ -97,6 +98,7 @@ class WorkerState:
         self.ahead = Ahead(prefetch)
         self.endings = Endings()
         self.feed = ResidencyFeed(worker_id, rng, resync_jitter_s)
+        self.attribution = Attribution()
         self._on_message: dict[type[Message], Callable[[Any, float], Effects]] = {
             LeaseTaken: self._lease_taken,
             LeaseReturned: self._lease_returned,
@@ -148,6 +150,7 @@ class WorkerState:
                 self._wake_s = NEVER_S
             case TagClosed(tag):
                 self.tags.closed(tag)
+                self.attribution.closed(tag)
             case TagCloseFailed(tag):
                 self.tags.close_failed(tag, now_s)
             case Restored(records):
@@ -169,6 +172,7 @@ class WorkerState:
     def _of_engine(self, event: WorkerEvent, now_s: float) -> Effects:
         match event:
             case KvEvents(changes, published_at):
+                self.attribution.heard(event)
                 return self._deltas(self.feed.change(changes, now_s, published_at)) if self.hello else []
             case KvEventsLost():
                 return self._events_lost(now_s)
@@ -207,6 +211,7 @@ class WorkerState:
             self.tags.free(lease, now_s)
         self.endings.engine_died(self.tags.sessions(), now_s)
         self.tags.clear()
+        self.attribution.clear()
         self.keeping.clear()
         self.ahead.clear()
         return [*self._announce(leaving), Log("worker.engine_gone", {"epoch": leaving.epoch})]
@@ -233,6 +238,8 @@ class WorkerState:
         tag = message.session_tag if self._retention.tags else SessionTag("")
         ttl_s = message.lease_ttl_s
         lease = Lease(message.lease_id, message.step_id, message.attempt, ttl_s, message.session, tag)
+        if tag and not message.pages_known:
+            self.attribution.follow(tag, message.session, message.step_id)
         if self.leases.take(lease, now_s):
             return self._taken(lease, message.prompt_tokens)
         if not self.leases.out(lease.lease_id) and tag and self.tags.state_of(tag) is None:
@@ -349,8 +356,9 @@ class WorkerState:
         return [CloseTag(tag) for tag in tags]
 
     def _deltas(self, deltas: list[ResidencyDelta]) -> Effects:
-        subject = self._subjects.residency(self._worker_id)
-        return [Publish(subject, delta) for delta in deltas]
+        subject, word = self._subjects.residency(self._worker_id), self._subjects.gateway_word()
+        chains = self.attribution.chains() if deltas else []
+        return [*[Publish(subject, delta) for delta in deltas], *[Publish(word, chain) for chain in chains]]
 
     def _settled(self, effects: Effects, now_s: float) -> Effects:
         """Do what is due, tell the journal, and ask to be woken for the next thing."""

@@ -14,11 +14,12 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from saga.contract.ids import SessionTag
 from saga.contract.messages import AllCleared, PagesRemoved, PagesStored, ResidencyChange
 from saga.kv.pages import int64_to_hashes
 from saga.runtime import metrics
 from saga.runtime.log import get_logger
-from saga.worker.events import KvEvents, KvEventsLost
+from saga.worker.events import KvEvents, KvEventsLost, StoredBy
 from saga.worker.sequence import EventSequence, Verdict
 
 REPLAY_S: Final = 5.0  # an engine that takes longer to answer is as good as one without replay
@@ -41,6 +42,8 @@ class BlockStored(msgspec.Struct, tag="BlockStored", tag_field="type", gc=False)
 
     block_hashes: list[int]
     medium: str | None = None
+    parent_block_hash: int | None = None  # of the page before the first
+    session_id: str | None = None  # the session tag of the request that stored them
 
 
 class BlockRemoved(msgspec.Struct, tag="BlockRemoved", tag_field="type", gc=False):
@@ -73,12 +76,21 @@ def events_of(payload: bytes) -> KvEvents | None:
     """What one batch says; None when it is no batch, or names a page by more than 64 bits."""
     try:
         batch = _decoder.decode(payload)
-        changes = tuple(change for change in map(_change, batch.events) if change is not None)
+        changes: list[ResidencyChange] = []
+        stored_by: list[StoredBy] = []
+        for event in batch.events:
+            change = _change(event)
+            if change is None:
+                continue
+            if isinstance(event, BlockStored):
+                parent = b"" if event.parent_block_hash is None else int64_to_hashes([event.parent_block_hash])
+                stored_by.append(StoredBy(len(changes), SessionTag(event.session_id or ""), parent))
+            changes.append(change)
     except (msgspec.MsgspecError, OverflowError, RecursionError) as error:
         REFUSED.labels("unreadable").inc()
         log.warning("worker.kv_events_unreadable", error=str(error))
         return None
-    return KvEvents(changes, batch.ts if math.isfinite(batch.ts) else 0.0)
+    return KvEvents(tuple(changes), batch.ts if math.isfinite(batch.ts) else 0.0, tuple(stored_by))
 
 
 def _change(event: BlockStored | BlockRemoved | AllBlocksCleared) -> ResidencyChange | None:
@@ -134,7 +146,7 @@ class KvEventStream:
 
     async def _events(self) -> AsyncIterator[Heard]:
         async for event in self._catch_up():  # how old this news is says nothing about how fresh claims are
-            yield KvEvents(event.changes) if isinstance(event, KvEvents) else event
+            yield KvEvents(event.changes, stored_by=event.stored_by) if isinstance(event, KvEvents) else event
         idle_s = FIRST_IDLE_S
         while True:
             frames = await self._next(idle_s)

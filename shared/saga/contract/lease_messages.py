@@ -33,6 +33,7 @@ class LeaseTaken(Message, frozen=True, kw_only=True, gc=False):
     lease_ttl_s: float
     moved_from: WorkerId = NO_WORKER
     prompt_tokens: int = 0  # that its session's tag will cover; 0: an older gateway
+    pages_known: bool = True  # false: the worker is to tell placement which pages the session's tag stores
 
 
 class LeaseReturned(Message, frozen=True, kw_only=True, gc=False):

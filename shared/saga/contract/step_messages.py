@@ -40,6 +40,7 @@ class StepReady(Message, frozen=True, kw_only=True, gc=False):
     waited_s: float = 0.0  # since this gateway accepted the request; grows with each sending
     at: float = 0.0
     node: str = ""  # of the workflow's declared graph, as the client names it
+    pages_known: bool = True  # false: the gateway cannot tell its pages, and prompt_tokens is a guess
 
 
 class Accepted(Message, frozen=True, kw_only=True, gc=False):

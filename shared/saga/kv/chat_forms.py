@@ -1,8 +1,8 @@
 """The messages of every API as the chat messages that SGLang makes of them before it renders its template.
 
 Follows SGLang 0.5.23 (`entrypoints/anthropic/serving.py`, `entrypoints/openai/serving_responses.py`) as far as role and
-text go, since nothing else enters the tiny model's prompt: calls of tools and reasoning leave no text there. Its
-template takes system messages anywhere, so SGLang leaves them where they stand.
+text go, since nothing else enters the tiny model's prompt: its template leaves calls of tools and reasoning out. Calls
+stand beside the text for templates that show them. It takes system messages anywhere, so SGLang leaves them there.
 What is no text (images, files) becomes a mark of its content, so that prompts with different images stay different.
 Called by the gateway and by the simulated engine, which must agree; the result goes to `tokens.render_chat`.
 """
@@ -25,6 +25,9 @@ class Block(msgspec.Struct, omit_defaults=True):
     text: str | None = None
     content: "str | list[Block] | None" = None  # of a tool's result
     name: str | None = None  # of a tool that is called
+    id: str | None = None  # of the call
+    input: object = None  # the call's arguments
+    tool_use_id: str | None = None  # of the call that this is the result of
     source: object = None  # of an image
     image_url: object = None
     file_id: object = None
@@ -48,6 +51,9 @@ class Item(msgspec.Struct):
     role: str | None = None
     content: Content | None = None
     output: Content | None = None  # of a tool
+    name: str | None = None  # of a tool that is called
+    arguments: str | None = None
+    call_id: str | None = None
     summary: list[Block] | None = None  # of reasoning
     phase: str | None = None
 
@@ -102,16 +108,17 @@ def _system_parts(system: Content | None) -> list[str]:
 def _add_blocks(chat: ChatMessages, role: str, blocks: list[Block]) -> None:
     """Results of tools become messages of their own, in the order in which they stand."""
     parts: list[dict[str, str]] = []
-    called = False
+    calls: list[object] = []
     for block in blocks:
         if block.type == "tool_result":
             if role == "user":
                 _flush(chat, role, parts)
-                chat.append({"role": "tool", "content": _result(block.content)})
+                named = {"tool_call_id": block.tool_use_id or block.id or ""}
+                chat.append({"role": "tool", **named, "content": _result(block.content)})
             else:
                 parts.append(_text(f"Tool result: {_result_text(block.content)}"))
         elif block.type == "tool_use":
-            called = True
+            calls.append(_call(block.id, block.name, block.input or {}))
         elif block.type == "text":
             if block.text is not None:
                 parts.append(_text(block.text))
@@ -119,8 +126,15 @@ def _add_blocks(chat: ChatMessages, role: str, blocks: list[Block]) -> None:
             parts.append(_text(mark(block)))
     if parts:
         _flush(chat, role, parts)
+        if calls:
+            chat[-1]["tool_calls"] = calls
     elif role != "user":
-        chat.append({"role": role, "content": None if called else ""})
+        chat.append({"role": role, "content": None, "tool_calls": calls} if calls else {"role": role, "content": ""})
+
+
+def _call(call_id: str | None, name: str | None, arguments: object) -> dict[str, object]:
+    """A call of a tool as the chat API has it; `arguments`: decoded, or as JSON."""
+    return {"id": call_id, "type": "function", "function": {"name": name or "", "arguments": arguments}}
 
 
 def _flush(chat: ChatMessages, role: str, parts: list[dict[str, str]]) -> None:
@@ -158,11 +172,15 @@ def of_responses(instructions: str | None, given: str | Sequence[Item]) -> ChatM
 
 def _of_item(item: Item) -> dict[str, object] | None:
     if item.type in ("function_call", "custom_tool_call"):
-        return {"role": "assistant", "content": None}
+        return {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [_call(item.call_id, item.name, item.arguments or "{}")],
+        }
     if item.type in ("function_call_output", "custom_tool_call_output"):
         output = item.output
         text = "".join(part.text or "" for part in output) if isinstance(output, list) else output
-        return {"role": "tool", "content": text or ""}
+        return {"role": "tool", "tool_call_id": item.call_id or "", "content": text or ""}
     if item.type == "reasoning":
         said = any(part.text for part in (*(item.summary or ()), *_blocks(item.content)))
         return {"role": "assistant", "content": None, "reasoning": True} if said else None
@@ -205,6 +223,8 @@ def _merge(chat: ChatMessages, message: dict[str, object]) -> None:
     last["reasoning"] = bool(last.get("reasoning") and message.get("reasoning"))
     if "phase" in message:
         last["phase"] = message["phase"]
+    if "tool_calls" in message:
+        last["tool_calls"] = [*_calls(last), *_calls(message)]
     if not added:
         return
     if not before:
@@ -213,6 +233,11 @@ def _merge(chat: ChatMessages, message: dict[str, object]) -> None:
         last["content"] = f"{before}\n\n{added}"
     else:
         last["content"] = _parts(before) + _parts(added)
+
+
+def _calls(message: Mapping[str, object]) -> list[object]:
+    calls = message.get("tool_calls")
+    return calls if isinstance(calls, list) else []
 
 
 def _parts(content: object) -> list[object]:

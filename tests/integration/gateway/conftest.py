@@ -34,8 +34,9 @@ from saga.gateway.config import GatewaySettings
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_server import HttpServer
+from saga.gateway.prompt_tokens import Tokenizer
 from saga.gateway.tenants import Tenants
-from saga.kv.tokens import encode_text, render_chat, token_count
+from saga.kv.tokens import decode_ids, encode_text, render_chat, token_count
 from saga.runtime.bus import Incoming
 from saga.runtime.bus_memory import MemoryBus
 from saga.runtime.memory_broker import MemoryBroker
@@ -67,6 +68,8 @@ class FakeEngine:
         self.tool: str | None = None
         self.flood = 0
         self.flooded = 0
+        self.tokens: list[int] | None = None  # what it says of any prompt; None: the tokens of the text
+        self.tokenized: list[dict[str, Any]] = []
         self.hanging = asyncio.Event()
         self.url = ""
         self._runner: web.AppRunner | None = None
@@ -76,6 +79,7 @@ class FakeEngine:
         app.router.add_post("/v1/chat/completions", self.chat)
         app.router.add_post("/v1/completions", self.completions)
         app.router.add_post("/abort_request", self.abort)
+        app.router.add_post("/v1/tokenize", self.tokenize)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -89,6 +93,12 @@ class FakeEngine:
     async def abort(self, request: web.Request) -> web.Response:
         self.aborted.append((await request.json())["rid"])
         return web.Response()
+
+    async def tokenize(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.tokenized.append(body)
+        text = body["prompt"] if "prompt" in body else render_chat(body["messages"])
+        return web.json_response({"tokens": decode_ids(encode_text(text)) if self.tokens is None else self.tokens})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -112,10 +122,12 @@ class FakeEngine:
         for _ in range(body.get("max_tokens") or body.get("max_completion_tokens") or 8):
             text += spell(text)
         said = text[len(prompt) :]
+        ids = body.get("input_ids")
+        prompt_tokens = token_count(encode_text(prompt)) if ids is None else len(ids)
         usage = {
-            "prompt_tokens": token_count(encode_text(prompt)),
+            "prompt_tokens": prompt_tokens,
             "completion_tokens": len(said),
-            "total_tokens": token_count(encode_text(prompt)) + len(said),
+            "total_tokens": prompt_tokens + len(said),
             "prompt_tokens_details": {"cached_tokens": 0},
         }
         if body.get("stream"):
@@ -329,7 +341,12 @@ async def start() -> AsyncIterator[Start]:
     closing: list[Callable[[], Awaitable[None]]] = []
 
     async def start_mesh(
-        *, engines: int = 1, urls: tuple[str, ...] = (), tenants: Tenants | None = None, **settings: Any
+        *,
+        engines: int = 1,
+        urls: tuple[str, ...] = (),
+        tenants: Tenants | None = None,
+        tokenizers: dict[str, Tokenizer] | None = None,
+        **settings: Any,
     ) -> Mesh:
         broker = MemoryBroker()
         gateway_id = GatewayId("g1")
@@ -343,7 +360,9 @@ async def start() -> AsyncIterator[Start]:
             closing.append(engine.stop)
         desk = Desk(bus, gateway_id, "main")
         client = EngineClient(1.0)
-        server = HttpServer(GatewaySettings(port=0, **settings), desk, client, tenants or Tenants())
+        folders = ",".join(f"{model}=not-read" for model in tokenizers or ())
+        given = GatewaySettings(port=0, tokenizers=folders, **settings)
+        server = HttpServer(given, desk, client, tenants or Tenants(), tokenizers)
         await desk.open()
         leaders = FakeLeaders(leaders_bus, fakes, gateway_id)
         await leaders.start()

@@ -5,6 +5,7 @@ import time
 
 import msgspec
 import pytest
+from tokenized import tokenized
 
 from saga.contract.ids import TenantId
 from saga.gateway.dialects.dialect import raw_fields, understood
@@ -36,7 +37,7 @@ class Agent:
             body |= {"messages": [{"role": "system", "content": system}, *messages]}
         if tools is not None:
             body["tools"] = tools
-        asked = understood(DIALECTS[api], json.dumps(body).encode())
+        asked = tokenized(understood(DIALECTS[api], json.dumps(body).encode()))
         head = self.hygiene.head(api, asked.raw, asked.roles)
         return self.hygiene.look(tenant, head, asked.token_bytes, last), asked
 
@@ -151,7 +152,7 @@ def test_tidied_heads_are_no_noise():
                 "messages": [{"role": "user", "content": "Hi"}],
             }
         ).encode()
-        asked = understood(DIALECTS["messages"], body, tidied)
+        asked = tokenized(understood(DIALECTS["messages"], body, tidied))
         seen = agent.hygiene.look(RED, agent.hygiene.head("messages", asked.raw, asked.roles), asked.token_bytes, b"")
         assert seen.noises == ()
         assert b"billing" not in msgspec.json.encode(asked.raw)

@@ -9,7 +9,8 @@ from saga.gateway.api_errors import ApiError
 from saga.gateway.dialects.dialect import understood
 from saga.gateway.dialects.table import DIALECTS
 from saga.gateway.engine_body import CONTROL_FIELDS, engine_body
-from saga.kv.tokens import encode_text, render_chat
+from saga.gateway.prompt_tokens import BYTES
+from saga.kv.tokens import encode_ids, encode_text, render_chat
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 CHAT_API, COMPLETIONS_API = DIALECTS["chat"], DIALECTS["completions"]
@@ -24,13 +25,17 @@ def completion(**more):
     return understood(COMPLETIONS_API, json.dumps({"model": "m", "prompt": "abc"} | more).encode())
 
 
+def token_bytes(asked):
+    return BYTES.prompted(asked, None).encoded.token_bytes
+
+
 def test_prompts_are_tokenized_as_the_engine_does():
-    assert chat().token_bytes == encode_text(render_chat(MESSAGES))
+    assert token_bytes(chat()) == encode_text(render_chat(MESSAGES))
     parts = [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
-    assert chat(messages=parts).token_bytes == encode_text(render_chat(parts))
-    assert completion().token_bytes == encode_text("abc")
-    assert completion(prompt=["abc"]).token_bytes == encode_text("abc")
-    assert completion(prompt=[5, 6, 7]).prompt_tokens == 3
+    assert token_bytes(chat(messages=parts)) == encode_text(render_chat(parts))
+    assert token_bytes(completion()) == encode_text("abc")
+    assert token_bytes(completion(prompt=["abc"])) == encode_text("abc")
+    assert token_bytes(completion(prompt=[5, 6, 7])) == encode_ids([5, 6, 7])
 
 
 def test_limits():

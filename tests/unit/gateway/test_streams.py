@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenized import tokenized
 
 from saga.gateway import resume, sse
 from saga.gateway.api_errors import ApiError
@@ -33,15 +34,16 @@ CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream":
 
 
 def chat(**more):
-    return understood(CHAT_API, json.dumps(CHAT | more).encode())
+    return tokenized(understood(CHAT_API, json.dumps(CHAT | more).encode()))
 
 
 def completion(**more):
-    return understood(COMPLETIONS_API, json.dumps({"model": "m", "prompt": "abc", "stream": True} | more).encode())
+    body = {"model": "m", "prompt": "abc", "stream": True} | more
+    return tokenized(understood(COMPLETIONS_API, json.dumps(body).encode()))
 
 
 def transcript(*events, limit_bytes=1000):
-    sent = Transcript(limit_bytes, CHAT_API)
+    sent = Transcript(limit_bytes, CHAT_API, words=encode_text)
     for one in events:
         sent.add(one)
     sent.fold()
@@ -113,12 +115,12 @@ def test_the_opening_is_what_came_first_or_nothing(first_events):
 
 def test_what_cannot_be_given_to_another_engine():
     call = event({"delta": {"tool_calls": [{"function": {"name": "f"}}]}})
-    assert "tool" in resume.why_not(chat(), transcript(ROLE, call))
-    assert "reasoning" in resume.why_not(chat(), transcript(event({"delta": {"reasoning_content": "hm"}})))
-    assert "too much" in resume.why_not(chat(), transcript(said("abcdef"), limit_bytes=3))
-    assert resume.why_not(chat(logprobs=True), transcript(ROLE)) == ""
-    assert resume.why_not(chat(logprobs=True), transcript(said("a"))) == "logprobs"
-    assert resume.why_not(chat(), transcript(said("a"))) == ""
+    assert "tool" in resume.why_not(CHAT_API, chat(), transcript(ROLE, call))
+    assert "reasoning" in resume.why_not(CHAT_API, chat(), transcript(event({"delta": {"reasoning_content": "hm"}})))
+    assert "too much" in resume.why_not(CHAT_API, chat(), transcript(said("abcdef"), limit_bytes=3))
+    assert resume.why_not(CHAT_API, chat(logprobs=True), transcript(ROLE)) == ""
+    assert resume.why_not(CHAT_API, chat(logprobs=True), transcript(said("a"))) == "logprobs"
+    assert resume.why_not(CHAT_API, chat(), transcript(said("a"))) == ""
 
 
 def test_prompts_of_token_ids_go_on_as_token_ids():

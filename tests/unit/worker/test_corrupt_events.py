@@ -15,12 +15,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kv_tape import STORE
 
-from saga.contract.ids import WorkerId
+from saga.contract.ids import SessionTag, WorkerId
 from saga.contract.messages import AllCleared, PagesRemoved, PagesStored
 from saga.engine.zmq_events import AllBlocksCleared, BlockRemoved, BlockStored, KvEventBatch
 from saga.kv.pages import hashes_to_int64
 from saga.kv.residency import ResidencyIndex, page_words
-from saga.worker.events import KvEvents, KvEventsLost
+from saga.worker.events import KvEvents, KvEventsLost, StoredBy
 from saga.worker.residency import ResidencyFeed
 from saga.worker.sequence import EventSequence
 from saga.worker.zmq_events import REFUSED, KvEventStream, Restarted, events_of, numbered
@@ -40,7 +40,8 @@ def refused(reason):
 def test_a_good_batch():
     batch = events_of(packed(PAGE, {"type": "BlockRemoved", "block_hashes": [1]}, {"type": "AllBlocksCleared"}))
     one, minus_one = bytes(7) + b"\x01", b"\xff" * 8
-    assert batch == KvEvents((PagesStored(one + minus_one), PagesRemoved(one), AllCleared()), 1.5)
+    changes = (PagesStored(one + minus_one), PagesRemoved(one), AllCleared())
+    assert batch == KvEvents(changes, 1.5, (StoredBy(0, SessionTag(""), b""),))
     assert events_of(packed(PAGE | {"medium": "CPU_PINNED"}, ts=math.nan)) == KvEvents((), 0.0)
 
 

@@ -5,8 +5,9 @@ from typing import ClassVar
 import msgspec
 
 from saga.gateway.dialects.completion_stream import CompletionStream
-from saga.gateway.dialects.dialect import Api, Asked, Changes, RawBody, checked_count, positive, raw_list
+from saga.gateway.dialects.dialect import Api, Asked, Changes, Continued, RawBody, checked_count, positive, raw_list
 from saga.gateway.dialects.openai_fields import SharedFields, agent_class, asked_of
+from saga.gateway.dialects.prompt import ChatPrompt
 from saga.gateway.dialects.text import opening_of
 from saga.gateway.transcript import Transcript
 from saga.kv import chat_forms, tokens
@@ -87,7 +88,6 @@ class Chat(CompletionStream):
             mappings = [message.as_mapping() for message in messages]
         else:
             mappings = chat_forms.readable(_mappings.decode(raw["messages"]))
-        text = tokens.render_chat(mappings, continue_final_message=continues)
         max_name = "max_tokens" if fields.max_completion_tokens is None else "max_completion_tokens"
         max_tokens = fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
         system = []
@@ -100,7 +100,7 @@ class Chat(CompletionStream):
             raw,
             fields,
             prompt_field="messages",
-            token_bytes=tokens.encode_text(text),
+            source=ChatPrompt(mappings, continues=continues),
             max_tokens=positive(max_name, max_tokens),
             fixed="logprobs" if fields.logprobs else "",
             agent_class=agent_class(system, raw),
@@ -109,19 +109,25 @@ class Chat(CompletionStream):
             opening=_opening(system),
         )
 
-    def changes(self, asked: Asked, sent: Transcript) -> Changes:
-        """As Dialect: the messages with the text that was sent, left open, and fewer tokens to go."""
-        changed = fewer_tokens(asked, sent)
-        messages = raw_list.decode(asked.raw["messages"])
-        if asked.continues_message:
-            *before, last = messages  # the client's own beginning of this answer, which must stay one message
-            content = tokens.message_text(_json.decode(last).get("content"))
-            changed["messages"] = [*before, _objects.decode(last) | {"content": content + sent.text}]
-        else:
-            changed["messages"] = [*messages, {"role": "assistant", "content": sent.text}]
-        changed["continue_final_message"] = True
-        changed["add_generation_prompt"] = False
-        return changed
+    @property
+    def continued(self) -> Continued:
+        """As Dialect."""
+        return _continued
+
+
+def _continued(asked: Asked, sent: Transcript) -> Changes:
+    """The messages with the text that was sent, left open, and fewer tokens to go."""
+    changed = fewer_tokens(asked, sent)
+    messages = raw_list.decode(asked.raw["messages"])
+    if asked.continues_message:
+        *before, last = messages  # the client's own beginning of this answer, which must stay one message
+        content = tokens.message_text(_json.decode(last).get("content"))
+        changed["messages"] = [*before, _objects.decode(last) | {"content": content + sent.text}]
+    else:
+        changed["messages"] = [*messages, {"role": "assistant", "content": sent.text}]
+    changed["continue_final_message"] = True
+    changed["add_generation_prompt"] = False
+    return changed
 
 
 def fewer_tokens(asked: Asked, sent: Transcript) -> Changes:

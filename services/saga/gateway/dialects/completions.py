@@ -7,8 +7,9 @@ import msgspec
 from saga.gateway.api_errors import invalid_value
 from saga.gateway.dialects.chat import fewer_tokens
 from saga.gateway.dialects.completion_stream import CompletionStream
-from saga.gateway.dialects.dialect import Api, Asked, Changes, RawBody, positive
+from saga.gateway.dialects.dialect import Api, Asked, Changes, Continued, RawBody, positive
 from saga.gateway.dialects.openai_fields import SharedFields, asked_of
+from saga.gateway.dialects.prompt import IdsPrompt, PromptSource, TextPrompt
 from saga.gateway.transcript import Transcript
 from saga.kv import tokens
 
@@ -49,14 +50,15 @@ class Completions(CompletionStream):
             raw,
             fields,
             prompt_field="prompt",
-            token_bytes=_prompt_tokens(fields.prompt),
+            source=_source(fields.prompt),
             max_tokens=positive("max_tokens", max_tokens),
             fixed=_fixed(fields),
         )
 
-    def changes(self, asked: Asked, sent: Transcript) -> Changes:
-        """As Dialect: the prompt with the text that was sent, and fewer tokens to go."""
-        return fewer_tokens(asked, sent) | {"prompt": _longer_prompt(asked, sent.text)}
+    @property
+    def continued(self) -> Continued:
+        """As Dialect."""
+        return _continued
 
 
 def _fixed(fields: CompletionFields) -> str:
@@ -67,26 +69,31 @@ def _fixed(fields: CompletionFields) -> str:
     return "echo" if fields.echo else "suffix" if fields.suffix else "grammar" if fields.json_schema else ""
 
 
-def _prompt_tokens(prompt: str | list[str | int]) -> bytes:
+def _source(prompt: str | list[str | int]) -> PromptSource:
     if isinstance(prompt, str):
-        return tokens.encode_text(prompt)
+        return TextPrompt(prompt)
     ids = [item for item in prompt if isinstance(item, int)]
     if len(ids) == len(prompt):
         try:
-            return tokens.encode_ids(ids)
+            return IdsPrompt(tokens.encode_ids(ids))
         except ValueError as error:
             raise invalid_value("prompt", f"Invalid token id in 'prompt': {error}.") from None
     if len(prompt) == 1 and isinstance(prompt[0], str):
-        return tokens.encode_text(prompt[0])
+        return TextPrompt(prompt[0])
     raise invalid_value(
         "prompt", "'prompt' holds several prompts: send one string or one list of token ids per request."
     )
 
 
-def _longer_prompt(asked: Asked, text: str) -> object:
+def _continued(asked: Asked, sent: Transcript) -> Changes:
+    """The prompt with the text that was sent, and fewer tokens to go."""
+    return fewer_tokens(asked, sent) | {"prompt": _longer_prompt(asked, sent)}
+
+
+def _longer_prompt(asked: Asked, sent: Transcript) -> object:
     prompt = _json.decode(asked.raw["prompt"])
     if isinstance(prompt, list):
         if isinstance(prompt[0], str):
-            return prompt[0] + text
-        return tokens.decode_ids(asked.token_bytes + tokens.encode_text(text))
-    return prompt + text
+            return prompt[0] + sent.text
+        return tokens.decode_ids(asked.token_bytes + (sent.text_token_bytes or b""))
+    return prompt + sent.text

@@ -10,6 +10,7 @@ import msgspec
 
 from saga.gateway.api_errors import ApiError, guarded, invalid_value
 from saga.gateway.conversations import Prints
+from saga.gateway.dialects.prompt import IdsPrompt, PromptSource, TextPrompt
 from saga.gateway.transcript import Transcript
 from saga.kv import tokens
 
@@ -19,6 +20,7 @@ Changes = dict[str, object]
 
 MAX_MESSAGES: Final = 8_000  # in one request
 
+_EMPTY: Final = (TextPrompt(""), IdsPrompt(b""))
 raw_body: Final = msgspec.json.Decoder(RawBody)
 raw_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -29,7 +31,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     api: Api
     raw: RawBody
     model: str
-    token_bytes: bytes  # of the prompt, 4 bytes a token
+    source: PromptSource  # of the prompt
+    token_bytes: bytes = b""  # of the prompt, 4 bytes a token, once its model's tokenizer was asked
     max_tokens: int | None  # None: as many as fit
     min_tokens: int = 0
     choices: int = 1  # n
@@ -41,10 +44,16 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...] = ()  # of its messages, in order; empty when the API has none
     opening: str = ""  # the beginning of its system prompt
 
+    guessed_tokens: int = 0  # length of the prompt where its tokens are not the engine's
+
     @property
     def prompt_tokens(self) -> int:
         """Length of the prompt."""
-        return len(self.token_bytes) // tokens.TOKEN_BYTES
+        return self.guessed_tokens or len(self.token_bytes) // tokens.TOKEN_BYTES
+
+
+Continued = Callable[[Asked, Transcript], Changes]
+"""How the continuing request differs from the original, when text was sent."""
 
 
 class Splice(Protocol):
@@ -112,8 +121,9 @@ class Dialect(Protocol):
         """For the stream of an attempt called `rid`, when a part of an earlier one has been sent."""
         ...
 
-    def changes(self, asked: Asked, sent: Transcript) -> Changes:
-        """How the continuing request differs from the original, when text was sent."""
+    @property
+    def continued(self) -> Continued | None:
+        """How an answer goes on from the text that was sent; None: with this API it cannot."""
         ...
 
     def ending(self, asked: Asked, sent: Transcript, reason: str, output_tokens: int) -> bytes:
@@ -173,8 +183,8 @@ def checked_count(name: str, count: int) -> None:
         raise invalid_value(name, f"'{name}' holds {count} messages: the limit is {MAX_MESSAGES}.")
 
 
-def has_tokens(name: str, token_bytes: bytes) -> bytes:
-    """The same. Raises ApiError when there are none."""
-    if not token_bytes:
+def has_words(name: str, source: PromptSource) -> PromptSource:
+    """The same. Raises ApiError for a prompt of nothing."""
+    if source in _EMPTY:
         raise invalid_value(name, f"'{name}' is empty: send at least one token.")
-    return token_bytes
+    return source

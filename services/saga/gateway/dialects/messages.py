@@ -17,13 +17,12 @@ from saga.gateway.dialects.dialect import (
     Changes,
     RawBody,
     checked_count,
-    has_tokens,
     positive,
 )
 from saga.gateway.dialects.openai_fields import agent_class
+from saga.gateway.dialects.prompt import ChatPrompt
 from saga.gateway.dialects.text import leading, opening_of
 from saga.gateway.transcript import Transcript, Usage
-from saga.kv import tokens
 from saga.kv.chat_forms import Content, Message, of_messages
 
 _ERROR_TYPES: Final = {
@@ -103,6 +102,7 @@ class Messages:
     salted = False  # SGLang's model of this request has no cache_salt
     tool_mark = b'"tool_use"'
     first_events = 2
+    continued = None
     owes_end = True
 
     def parse(self, raw: RawBody, body: bytes) -> Asked:
@@ -171,10 +171,6 @@ class Messages:
         del sent, rid
         return BeginningOnce((b"event: message_start\n",))
 
-    def changes(self, asked: Asked, sent: Transcript) -> Changes:
-        """Never asked for: see `fixed_because`."""
-        raise NotImplementedError
-
     def ending(self, asked: Asked, sent: Transcript, reason: str, output_tokens: int) -> bytes:
         """As Dialect."""
         del asked
@@ -224,11 +220,10 @@ def _asked(raw: RawBody, fields: MessagesFields) -> Asked:
         api="messages",
         raw=raw,
         model=fields.model,
-        token_bytes=has_tokens("messages", tokens.encode_text(tokens.render_chat(chat))),
+        source=ChatPrompt(chat),
         max_tokens=positive("max_tokens", fields.max_tokens),
         stream=bool(fields.stream),
         agent_class=agent_class(leading(chat), raw),
-        fixed_because="this API cannot go on with text",
         roles=tuple([message.role for message in fields.messages]),
         opening=opening_of(fields.system),
     )

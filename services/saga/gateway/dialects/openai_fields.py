@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from saga.gateway.dialects.dialect import Api, Asked, RawBody, has_tokens, positive
+from saga.gateway.dialects.dialect import Api, Asked, RawBody, has_words, positive
+from saga.gateway.dialects.prompt import PromptSource
 
 
 class StreamOptions(msgspec.Struct):
@@ -40,7 +41,7 @@ def asked_of(
     fields: SharedFields,
     *,
     prompt_field: str,
-    token_bytes: bytes,
+    source: PromptSource,
     max_tokens: int | None,
     fixed: str,
     agent_class: str = "",
@@ -58,7 +59,7 @@ def asked_of(
         api=api,
         raw=raw,
         model=fields.model,
-        token_bytes=has_tokens(prompt_field, token_bytes),
+        source=has_words(prompt_field, source),
         max_tokens=max_tokens,
         min_tokens=fields.min_tokens or 0,
         choices=choices,

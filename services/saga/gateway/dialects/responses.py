@@ -10,12 +10,12 @@ import msgspec
 
 from saga.gateway import sse
 from saga.gateway.api_errors import ApiError
-from saga.gateway.dialects.dialect import Api, Asked, Changes, RawBody, checked_count, has_tokens, positive
+from saga.gateway.dialects.dialect import Api, Asked, Changes, RawBody, checked_count, positive
 from saga.gateway.dialects.messages import BeginningOnce
 from saga.gateway.dialects.openai_fields import agent_class
+from saga.gateway.dialects.prompt import ChatPrompt
 from saga.gateway.dialects.text import leading, opening_of
 from saga.gateway.transcript import Transcript, Usage
-from saga.kv import tokens
 from saga.kv.chat_forms import Content, Item, of_responses
 
 _LAST: Final = (b"event: response.completed\n", b"event: response.incomplete\n", b"event: response.failed\n")
@@ -105,6 +105,7 @@ class Responses:
     salted = True
     tool_mark = b"\x00"  # the last event names all tools
     first_events = 0
+    continued = None
     owes_end = False  # the last event repeats all that was said
 
     def parse(self, raw: RawBody, body: bytes) -> Asked:
@@ -120,11 +121,10 @@ class Responses:
             api="responses",
             raw=raw,
             model=fields.model,
-            token_bytes=has_tokens("input", tokens.encode_text(tokens.render_chat(chat))),
+            source=ChatPrompt(chat),
             max_tokens=positive("max_output_tokens", fields.max_output_tokens),
             stream=bool(fields.stream),
             agent_class=agent_class(leading(chat), raw),
-            fixed_because="this API cannot go on with text",
             roles=tuple([_role(item) for item in items]),
             opening=opening_of(fields.instructions or _first_system(items)),
         )
@@ -191,10 +191,6 @@ class Responses:
     def splice(self, sent: Transcript, rid: str) -> BeginningOnce:
         """As Dialect: the last event names the response again."""
         return BeginningOnce(_BEGINNINGS, (b'"id":"%b"' % rid.encode(), b'"id":"%b"' % sent.id.encode()))
-
-    def changes(self, asked: Asked, sent: Transcript) -> Changes:
-        """Never asked for: see `fixed_because`."""
-        raise NotImplementedError
 
     def ending(self, asked: Asked, sent: Transcript, reason: str, output_tokens: int) -> bytes:
         """Nothing: the event with the reason is the last one."""

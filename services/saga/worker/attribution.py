@@ -1,0 +1,99 @@
+"""Which pages belong to a session, as the engine's events tell: for sessions whose pages their gateway cannot. Pure.
+
+A gateway whose tokens are not the engine's hashes pages that the engine never stores. But the engine names the session
+tag of each page that it stores, and the page before it: walking back from the last one gives the whole chain, pages
+that other sessions stored included. Placement gets it as it would from the gateway (`StepChain`).
+"""
+
+from collections import OrderedDict
+from typing import Final
+
+from saga.contract.ids import SessionId, SessionTag, StepId
+from saga.contract.messages import MAX_CHAIN_PAGES, PagesStored, StepChain
+from saga.kv.residency import HASH_BYTES
+from saga.worker.events import KvEvents
+
+MAX_LINES: Final = 4_096  # tags followed, the longest unused out first
+MAX_PAGES: Final = 1_000_000  # whose page before is remembered
+
+
+class _Line:
+    """One session tag."""
+
+    __slots__ = ("session", "step_id", "tip", "told")
+
+    def __init__(self, session: SessionId, step_id: StepId) -> None:
+        self.session = session
+        self.step_id = step_id
+        self.tip = b""  # the last page it stored
+        self.told = b""  # the tip that placement knows
+
+
+class Attribution:
+    """Of one engine. Costs nothing until a step comes whose pages are not known."""
+
+    def __init__(self) -> None:
+        self._lines: OrderedDict[SessionTag, _Line] = OrderedDict()
+        self._before: OrderedDict[bytes, bytes] = OrderedDict()  # page -> page before it
+        self._on = False
+
+    def follow(self, tag: SessionTag, session: SessionId, step_id: StepId) -> None:
+        """A step of this session runs under this tag, and nobody knows its pages."""
+        self._on = True
+        line = self._lines.pop(tag, None) or _Line(session, step_id)
+        line.step_id = step_id
+        self._lines[tag] = line
+        if len(self._lines) > MAX_LINES:
+            self._lines.popitem(last=False)
+
+    def heard(self, events: KvEvents) -> None:
+        """What the engine stored."""
+        if not self._on:
+            return
+        for by in events.stored_by:
+            change = events.changes[by.change]
+            if isinstance(change, PagesStored):
+                self._stored(by.tag, by.parent, change.hashes)
+
+    def chains(self) -> list[StepChain]:
+        """Of the sessions that have stored more since this was asked last."""
+        told = []
+        for line in self._lines.values():
+            if line.tip != line.told:
+                line.told = line.tip
+                hashes, stride = self._chain(line.tip)
+                told.append(StepChain(step_id=line.step_id, session=line.session, hashes=hashes, hash_stride=stride))
+        return told
+
+    def closed(self, tag: SessionTag) -> None:
+        """The tag is gone at the engine."""
+        self._lines.pop(tag, None)
+
+    def clear(self) -> None:
+        """The engine is gone."""
+        self._lines.clear()
+        self._before.clear()
+
+    def _stored(self, tag: SessionTag, parent: bytes, hashes: bytes) -> None:
+        """These pages, in the order of their chain, for a request under this tag."""
+        before = parent
+        for start in range(0, len(hashes), HASH_BYTES):
+            page = hashes[start : start + HASH_BYTES]
+            self._before[page] = before
+            before = page
+        while len(self._before) > MAX_PAGES:
+            self._before.popitem(last=False)
+        line = self._lines.get(tag)
+        if line is not None:
+            line.tip = before
+
+    def _chain(self, tip: bytes) -> tuple[bytes, int]:
+        """Page hashes from the first known page to the tip, and their stride."""
+        pages: list[bytes] = []
+        page = tip
+        while page and len(pages) <= MAX_PAGES:
+            pages.append(page)
+            page = self._before.get(page, b"")
+        pages.reverse()
+        stride = max(1, -(-len(pages) // MAX_CHAIN_PAGES))
+        return b"".join(pages[stride - 1 :: stride]), stride
