@@ -41,6 +41,7 @@ def admitted(number: int, *, session: str = "", tag: float = 0.0, prompt: int = 
         base_tip=fields.pop("base_tip", b""),
         new_hashes=fields.pop("new_hashes", b""),
         parent=fields.pop("parent", SessionId("")),
+        pages_known=fields.pop("pages_known", True),
     )
     return StepAdmitted(step=ready, tag=Tag(tag, tag, ready.step_id), fence=fields.pop("fence", 1), **fields)
 

@@ -118,9 +118,22 @@ def server(name: str, settings: SglangSettings, ports: SglangPorts, number: int 
 def on_sglang(mesh: Plan, settings: SglangSettings, ports: Sequence[SglangPorts]) -> Plan:
     """The same mesh with real servers instead of its simulated engines, as many as there are `ports`."""
     real = {f"engine-{number}": server(f"engine-{number}", settings, at, number) for number, at in enumerate(ports)}
-    attached = beside(mesh, [at.url for at in ports])
+    attached = _with_tokenizer(beside(mesh, [at.url for at in ports]), settings)
     by_name = {spec.name: spec for spec in attached.specs} | real
     return msgspec.structs.replace(attached, specs=tuple(by_name[spec.name] for spec in mesh.specs))
+
+
+def _with_tokenizer(mesh: Plan, settings: SglangSettings) -> Plan:
+    """Its gateways have the model's own tokenizer, if that is at hand and nobody named another."""
+    folder, setting = Path(settings.model), "SAGA_GATEWAY_TOKENIZERS"
+    if not (folder / "tokenizer.json").is_file() or "," in str(folder.resolve()):
+        return mesh
+    named = {setting: f"{settings.served_name or folder.resolve().name}={folder.resolve()}"}
+    specs = tuple(
+        msgspec.structs.replace(spec, env=named | spec.env) if spec.name.startswith("gateway") else spec
+        for spec in mesh.specs
+    )
+    return msgspec.structs.replace(mesh, specs=specs)
 
 
 def beside(mesh: Plan, urls: Sequence[str]) -> Plan:

@@ -12,7 +12,6 @@ from aiohttp import web
 from saga.contract.ids import NO_WORKER, PoolId, StepId, TenantId, WorkerId
 from saga.contract.messages import StepReady, WorkflowEnded
 from saga.contract.misses import Sent
-from saga.gateway import http_metrics as metrics
 from saga.gateway.api_errors import (
     ApiError,
     duplicate,
@@ -31,11 +30,13 @@ from saga.gateway.http_client import ClientGoneError
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_exchange import Exchange
+from saga.gateway.http_live import Live, log_line
 from saga.gateway.http_noise import receipt_of, told_noise
+from saga.gateway.http_peers import Peers
 from saga.gateway.http_prefetch import Prefetcher
 from saga.gateway.http_prompts import Prompts, Ready
 from saga.gateway.http_receipts import Explainer, Receipts
-from saga.gateway.hygiene import CLEAN, Hygiene
+from saga.gateway.hygiene import Hygiene
 from saga.gateway.identity import IDENTITY, Identities, Identity, told_of
 from saga.gateway.prompt_tokens import Tokenizer
 from saga.gateway.receipts import EXPLAIN, wanted
@@ -51,37 +52,6 @@ NO_TOOLS_BYTES: Final = 4  # of `null` and `[]`
 OPENING_EVENTS: Final = 16  # of an answer that tells conversations apart
 END_WITHIN_S: Final = 2.0  # for requests that were told that the gateway stops
 log = get_logger()
-
-
-class _Request:
-    """What is known of one request while it lives."""
-
-    __slots__ = (
-        "body",
-        "dialect",
-        "error",
-        "exchange",
-        "key",
-        "noise",
-        "outcome",
-        "step",
-        "step_id",
-        "tenant",
-        "whose",
-    )
-
-    def __init__(self, dialect: Dialect, body: HeldBody) -> None:
-        self.dialect = dialect
-        self.body = body  # counted against the budget of waiting bodies
-        self.tenant = TenantId("")
-        self.key = ""  # idempotency key, once claimed
-        self.step_id = StepId(os.urandom(16).hex())
-        self.step: StepReady | None = None
-        self.whose: Identity | None = None
-        self.exchange: Exchange | None = None
-        self.outcome = "failed"
-        self.error = ""
-        self.noise = CLEAN
 
 
 class Completions:
@@ -104,15 +74,20 @@ class Completions:
         self._prompts = Prompts(tokenizers, engines, self._chains, send_ids=send_ids)
         desk.on_prefetch = Prefetcher(desk, engines, tenants, self._chains).perform
         self._identities = Identities()
+        self._peers = Peers(desk, self._identities.conversations)
         self._hygiene = Hygiene()
         self._clean_for = CleanFor(settings.clean_prefix)
         self._keys = RunningKeys()
         self.receipts = Receipts(tenants)
-        self._live: dict[asyncio.Task[object], _Request] = {}
+        self._live: dict[asyncio.Task[object], Live] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
         self.budget = BodyBudget(settings.waiting_body_bytes)
+
+    async def open(self) -> None:
+        """Answers other gateways from here on."""
+        await self._peers.open()
 
     @property
     def in_flight(self) -> int:
@@ -139,8 +114,9 @@ class Completions:
                 await self._idle.wait()
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends threads and timers."""
         self._prompts.close()
+        self._peers.close()
 
     async def serve(self, dialect: Dialect, request: web.Request) -> web.StreamResponse:
         """One request. Raises ApiError while nothing has been sent, ClientGoneError."""
@@ -148,7 +124,7 @@ class Completions:
             raise stopping()
         task = asyncio.current_task()
         assert task is not None
-        live = self._live[task] = _Request(dialect, HeldBody(self.budget))
+        live = self._live[task] = Live(dialect, HeldBody(self.budget))
         self._idle.clear()
         try:
             response = await self._serve(request, live)
@@ -170,9 +146,9 @@ class Completions:
             del self._live[task]
             if not self._live:
                 self._idle.set()
-            _log(live)
+            log_line(live)
 
-    async def _serve(self, request: web.Request, live: _Request) -> web.StreamResponse:
+    async def _serve(self, request: web.Request, live: Live) -> web.StreamResponse:
         tenant = self._tenants.of(request.headers.get("Authorization"), request.headers.get("x-api-key"))
         live.tenant = tenant.id
         key = request.headers.get("Idempotency-Key", "")
@@ -188,13 +164,7 @@ class Completions:
         reading = partial(understood, live.dialect, body, tidy)
         asked = await self._prompts.aside(reading) if large else reading()
         pool = self._pool_of(asked)
-        whose = self._identities.identify(
-            Evidence(request.headers, asked.raw),
-            tenant=tenant.id,
-            prints=partial(prints_of, live.dialect, asked),
-            fresh=os.urandom(8).hex(),
-            tools=len(asked.raw.get("tools", b"")) > NO_TOOLS_BYTES,
-        )
+        whose = await self._whose(live.dialect, asked, request, tenant.id)
         live.whose = whose
         last = self._chains.last(whose.session) if whose.lasting else None
         ready = await self._prompts.ready(asked, whose, pool, cache_salt, aside=large)
@@ -252,6 +222,20 @@ class Completions:
             else:
                 grant = live.exchange.grant
                 self._chains.ended(whose.session, self._desk.now_s(), grant.worker_id if grant else NO_WORKER)
+
+    async def _whose(self, dialect: Dialect, asked: Asked, request: web.Request, tenant: TenantId) -> Identity:
+        """Whose step it is, as far as any gateway knows."""
+        evidence = Evidence(request.headers, asked.raw)
+        prints = prints_of(dialect, asked) if "assistant" in asked.roles else None
+        if prints is not None and self._identities.unsure(evidence, tenant, prints):
+            await self._peers.ask(tenant, prints)
+        return self._identities.identify(
+            evidence,
+            tenant=tenant,
+            prints=partial(prints_of, dialect, asked) if prints is None else lambda: prints,
+            fresh=os.urandom(8).hex(),
+            tools=len(asked.raw.get("tools", b"")) > NO_TOOLS_BYTES,
+        )
 
     def _explainer(self, step: StepReady, sent: Sent, read_s: float) -> Explainer:
         return Explainer(
@@ -320,7 +304,7 @@ class Completions:
             node=whose.node,
         )
 
-    def _compare(self, live: _Request, ready: Ready, pool: Pool) -> None:
+    def _compare(self, live: Live, ready: Ready, pool: Pool) -> None:
         """The engine's count of the prompt with ours."""
         exchange = live.exchange
         if exchange is None or exchange.done is None or exchange.grant is None or live.whose is None:
@@ -333,7 +317,7 @@ class Completions:
             self._desk.spawn(more, "compare tokens")
 
 
-def _sent(live: _Request, asked: Asked, last: Prompt | None, prompt: Prompt, pool: Pool, ran_at: WorkerId) -> Sent:
+def _sent(live: Live, asked: Asked, last: Prompt | None, prompt: Prompt, pool: Pool, ran_at: WorkerId) -> Sent:
     """What its receipt compares with."""
     step, whose = live.step, live.whose
     assert step is not None
@@ -348,40 +332,4 @@ def _sent(live: _Request, asked: Asked, last: Prompt | None, prompt: Prompt, poo
         tagged=live.dialect.salted,  # SGLang's request model without a salt has no session either
         gap_s=step.gap_s,
         ran_at=ran_at,
-    )
-
-
-def _log(live: _Request) -> None:
-    """The canonical line of a request."""
-    metrics.REQUESTS.labels(live.outcome).inc()
-    step, exchange = live.step, live.exchange
-    if step is None or exchange is None:
-        log.info("request", api=live.dialect.api, outcome=live.outcome, tenant=live.tenant, error=live.error)
-        return
-    metrics.CHUNKS.inc(exchange.chunks)
-    metrics.EVENTS.inc(exchange.events)
-    grant, done = exchange.grant, exchange.done
-    log.info(
-        "request",
-        api=live.dialect.api,
-        outcome=live.outcome,
-        error=live.error,
-        tenant=step.tenant,
-        root=step.root,
-        session=step.session,
-        identity=live.whose.source if live.whose else "",
-        confidence=live.whose.confidence if live.whose else 0.0,
-        step=step.step_id,
-        model=step.pool,
-        worker=grant.worker_id if grant else "",
-        waited=grant.waited if grant else "",
-        control_ms=round(1000 * exchange.control_s, 3),
-        first_token_ms=round(1000 * exchange.first_token_s, 3),
-        attempts=exchange.attempts,
-        prompt_tokens=step.prompt_tokens,
-        output_tokens=done.output_tokens if done else 0,
-        cached_tokens=done.cached_tokens if done else 0,
-        finish=done.finish_reason if done else "",
-        noise=",".join(live.noise.noises),
-        noise_tokens=live.noise.tokens,
     )

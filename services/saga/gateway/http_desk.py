@@ -19,7 +19,7 @@ from saga.gateway.fleet import Fleet, Pool
 from saga.gateway.making import Making, make_core
 from saga.gateway.sessions import Prompt
 from saga.kernel.effects import Append, Effect, Log, Publish, Received, Request, Tick, WakeAt
-from saga.runtime.bus import Bus, Incoming
+from saga.runtime.bus import Bus, Handler, Incoming
 from saga.runtime.clock import Clock, MonotonicClock
 from saga.runtime.errors import BusTimeout, BusUnavailable, MessageError
 from saga.runtime.log import get_logger
@@ -123,6 +123,11 @@ class Desk:
     async def ask(self, subject: str, message: Message, timeout_s: float) -> Message:
         """Another service's answer, past the core. Raises BusUnavailable, MessageError."""
         return await self._bus.request(subject, message, timeout_s)
+
+    async def listen(self, subject: str, handler: Handler) -> None:
+        """Hears a subject past the core; returns when the server knows."""
+        await self._bus.subscribe(subject, handler)
+        await self._bus.barrier()
 
     def say(self, subject: str, message: Message) -> None:
         """To whom it concerns, past the core; at most once."""

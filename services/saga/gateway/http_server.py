@@ -76,6 +76,7 @@ class HttpServer:
 
     async def listen(self, tls: ssl.SSLContext | None = None) -> int:
         """Starts to serve, over TLS where it is given; returns the port. OSError if it is taken."""
+        await self._completions.open()
         await self._runner.setup()
         host, port = self._settings.host, self._settings.port
         site = web.TCPSite(self._runner, host, port, backlog=1024, ssl_context=tls)

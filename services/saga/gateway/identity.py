@@ -140,6 +140,13 @@ class Identities:
             conversation=conversation,
         )
 
+    def unsure(self, evidence: Evidence, tenant: TenantId, prints: Prints) -> bool:
+        """Whether nobody names it and its messages go on with none that waits here: another gateway may know better."""
+        if self._named(evidence, tenant) is not None or self.learned.named(tenant, evidence.headers) is not None:
+            return False
+        found, how = self.conversations.find(tenant, prints, self._unclaimed(tenant))
+        return found is None or how == "fork"
+
     # --- named by somebody -------------------------------------------------------------------------------------
 
     def _named(self, evidence: Evidence, tenant: TenantId) -> _Named | None:
@@ -269,8 +276,8 @@ class Identities:
         """(who, by which conversation, whether it may go on): with tools, or in the middle of a talk, it may."""
         if prints is None or not prints.chain:
             return _Named("none", 0.0, fresh, fresh), None, False
-        source: str
-        found, source = self.conversations.find(tenant, prints, self._unclaimed(tenant))
+        found, how = self.conversations.find(tenant, prints, self._unclaimed(tenant))
+        source = "prefix" if how == "fork" else how
         confidence = CONFIDENCE[source]
         trace = trace_of(evidence)
         if found is None and trace and (first := self._traces.get((tenant, trace))) is not None:

@@ -166,8 +166,14 @@ def _flat_tools(given: msgspec.Raw | None) -> tuple[list[Message] | None, bool]:
     if not tools:
         return None, True
     functions = [tool for tool in tools if tool.get("type") == "function"]
-    named = ("name", "description", "parameters", "strict")  # the order in which SGLang puts them
-    shaped = [{"type": "function", "function": {name: tool.get(name) for name in named}} for tool in functions]
+    named = ("name", "description", "parameters")  # the order in which SGLang puts them
+    shaped = [
+        {
+            "type": "function",
+            "function": {name: tool.get(name) for name in named} | {"strict": tool.get("strict", False)},
+        }
+        for tool in functions
+    ]
     return [_tool(tool) for tool in shaped] or None, len(functions) == len(tools)
 
 

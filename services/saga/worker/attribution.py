@@ -2,19 +2,20 @@
 
 A gateway whose tokens are not the engine's hashes pages that the engine never stores. But the engine names the session
 tag of each page that it stores, and the page before it: walking back from the last one gives the whole chain, pages
-that other sessions stored included. Placement gets it as it would from the gateway (`StepChain`).
+that other sessions stored included. So the page before is kept of each page that the engine holds. Placement gets the
+chain as it would from the gateway (`StepChain`).
 """
 
 from collections import OrderedDict
 from typing import Final
 
 from saga.contract.ids import SessionId, SessionTag, StepId
-from saga.contract.messages import MAX_CHAIN_PAGES, PagesStored, StepChain
+from saga.contract.messages import MAX_CHAIN_PAGES, PagesRemoved, PagesStored, StepChain
 from saga.kv.residency import HASH_BYTES
 from saga.worker.events import KvEvents
 
 MAX_LINES: Final = 4_096  # tags followed, the longest unused out first
-MAX_PAGES: Final = 1_000_000  # whose page before is remembered
+MAX_PAGES: Final = 1_000_000  # of one chain
 
 
 class _Line:
@@ -30,16 +31,14 @@ class _Line:
 
 
 class Attribution:
-    """Of one engine. Costs nothing until a step comes whose pages are not known."""
+    """Of one engine."""
 
     def __init__(self) -> None:
         self._lines: OrderedDict[SessionTag, _Line] = OrderedDict()
-        self._before: OrderedDict[bytes, bytes] = OrderedDict()  # page -> page before it
-        self._on = False
+        self._before: dict[bytes, bytes] = {}  # page that the engine holds -> page before it
 
     def follow(self, tag: SessionTag, session: SessionId, step_id: StepId) -> None:
         """A step of this session runs under this tag, and nobody knows its pages."""
-        self._on = True
         line = self._lines.pop(tag, None) or _Line(session, step_id)
         line.step_id = step_id
         self._lines[tag] = line
@@ -47,13 +46,17 @@ class Attribution:
             self._lines.popitem(last=False)
 
     def heard(self, events: KvEvents) -> None:
-        """What the engine stored."""
-        if not self._on:
-            return
-        for by in events.stored_by:
-            change = events.changes[by.change]
+        """What the engine stored and let go, in this order: leaves go first, so that no chain loses its middle."""
+        stored_by = {by.change: by for by in events.stored_by}
+        for number, change in enumerate(events.changes):
             if isinstance(change, PagesStored):
-                self._stored(by.tag, by.parent, change.hashes)
+                if (by := stored_by.get(number)) is not None:
+                    self._stored(by.tag, by.parent, change.hashes)
+            elif isinstance(change, PagesRemoved):
+                for start in range(0, len(change.hashes), HASH_BYTES):
+                    self._before.pop(change.hashes[start : start + HASH_BYTES], None)
+            else:
+                self._before.clear()
 
     def chains(self) -> list[StepChain]:
         """Of the sessions that have stored more since this was asked last."""
@@ -81,8 +84,6 @@ class Attribution:
             page = hashes[start : start + HASH_BYTES]
             self._before[page] = before
             before = page
-        while len(self._before) > MAX_PAGES:
-            self._before.popitem(last=False)
         line = self._lines.get(tag)
         if line is not None:
             line.tip = before

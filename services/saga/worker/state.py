@@ -217,6 +217,7 @@ class WorkerState:
         return [*self._announce(leaving), Log("worker.engine_gone", {"epoch": leaving.epoch})]
 
     def _events_lost(self, now_s: float) -> Effects:
+        self.attribution.heard(KvEvents((AllCleared(),)))
         lost = Log("worker.kv_events_lost", {"epoch": self.feed.epoch, "pages_forgotten": self.feed.pages})
         return [lost, *self._deltas(self.feed.change((AllCleared(),), now_s))] if self.hello else []
 

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from saga.contract.conversation_messages import ConversationAsk, ConversationTold
 from saga.contract.errors import MessageError
 from saga.contract.leader_messages import (
     GAP_SHARES,
@@ -94,6 +95,8 @@ __all__ = [
     "Accepted",
     "AllCleared",
     "AnyMessage",
+    "ConversationAsk",
+    "ConversationTold",
     "CostModel",
     "FinishReason",
     "Forecast",
@@ -198,6 +201,8 @@ AnyMessage: TypeAlias = (
     | WorkersAsk
     | WorkersTold
     | WorkerStands
+    | ConversationAsk
+    | ConversationTold
 )
 
 MESSAGE_TYPES: tuple[type[Message], ...] = AnyMessage.__args__

@@ -114,6 +114,10 @@ class Subjects:
         """All forecasts."""
         return self._at("forecast.*")
 
+    def conversations(self) -> str:
+        """ConversationAsk, a request: to all gateways."""
+        return self._at("gateways.conversations")
+
     def workflow_declared(self) -> str:
         """WorkflowDeclared, a request: the graph process that speaks for the workflow answers, gateways listen too."""
         return self._at("graph.declared")

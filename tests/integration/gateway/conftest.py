@@ -191,10 +191,9 @@ class FakeEngine:
 class FakeLeaders:
     """Accepts each step and grants it at once on the engines in turn, first those not tried yet."""
 
-    def __init__(self, bus: MemoryBus, engines: list[FakeEngine], gateway_id: GatewayId) -> None:
+    def __init__(self, bus: MemoryBus, engines: list[FakeEngine]) -> None:
         self.bus = bus
         self.engines = engines
-        self.gateway_id = gateway_id
         self.steps: list[StepReady] = []
         self.heard: list[Message] = []
         self.refusal: Refused | None = None
@@ -259,7 +258,7 @@ class FakeLeaders:
             admission_fence=1,
             fence=1,
         )
-        await self.bus.publish(SUBJECTS.gateway(self.gateway_id), grant)
+        await self.bus.publish(SUBJECTS.gateway(step.gateway_id), grant)
 
     def hear(self, incoming: Incoming) -> None:
         self.heard.append(incoming.message)
@@ -291,7 +290,9 @@ class Mesh:
         engines: list[FakeEngine],
         bus: MemoryBus,
         client: aiohttp.ClientSession,
+        broker: MemoryBroker,
     ) -> None:
+        self.broker = broker
         self.server = server
         self.desk = desk
         self.leaders = leaders
@@ -337,7 +338,10 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Starts a mesh; keywords are settings of the gateway, `engines` or the `urls` of other engines, and `tenants`."""
+    """Starts a mesh; keywords are settings of the gateway, `engines` or the `urls` of other engines, and `tenants`.
+
+    `beside`: another mesh, of whose cell this is a second gateway.
+    """
     closing: list[Callable[[], Awaitable[None]]] = []
 
     async def start_mesh(
@@ -346,12 +350,13 @@ async def start() -> AsyncIterator[Start]:
         urls: tuple[str, ...] = (),
         tenants: Tenants | None = None,
         tokenizers: dict[str, Tokenizer] | None = None,
+        beside: Mesh | None = None,
         **settings: Any,
     ) -> Mesh:
-        broker = MemoryBroker()
-        gateway_id = GatewayId("g1")
-        bus, leaders_bus = MemoryBus(broker, "gateway"), MemoryBus(broker, "leaders")
-        fakes = [FakeEngine() for _ in urls or range(engines)]
+        broker = MemoryBroker() if beside is None else beside.broker
+        gateway_id = GatewayId("g1" if beside is None else "g2")
+        bus, leaders_bus = MemoryBus(broker, gateway_id), MemoryBus(broker, f"leaders of {gateway_id}")
+        fakes = [FakeEngine() for _ in urls or range(engines)] if beside is None else []
         for engine, url in zip(fakes, urls, strict=False):
             engine.url = url
         for engine in fakes:
@@ -364,14 +369,18 @@ async def start() -> AsyncIterator[Start]:
         given = GatewaySettings(port=0, tokenizers=folders, **settings)
         server = HttpServer(given, desk, client, tenants or Tenants(), tokenizers)
         await desk.open()
-        leaders = FakeLeaders(leaders_bus, fakes, gateway_id)
-        await leaders.start()
+        if beside is None:
+            leaders = FakeLeaders(leaders_bus, fakes)
+            await leaders.start()
+        else:  # a second gateway of its cell
+            leaders, fakes = beside.leaders, beside.engines
+            await leaders.beat(0)
         port = await server.listen()
         session = aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=aiohttp.ClientTimeout(total=10))
         closing.extend([client.close, desk.close, bus.drain, leaders_bus.drain, server.close, session.close])
         if fakes:
             await Mesh.until(desk.pools)  # the heartbeats are on their way
-        return Mesh(server, desk, leaders, fakes, bus, session)
+        return Mesh(server, desk, leaders, fakes, bus, session, broker)
 
     yield start_mesh
     for close in reversed(closing):

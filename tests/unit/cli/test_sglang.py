@@ -97,3 +97,18 @@ def test_all_that_names_the_proven_release_names_the_same():
 
     assert worker_proves == PROVEN_VERSION
     assert f"sglang=={PROVEN_VERSION}" in pinned
+
+
+def test_the_gateway_of_a_model_folder_gets_its_tokenizer(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    simulated = plan(MeshSettings(workers=1, env={"gateway": {"A": "b"}}), Random(4))
+
+    def gateway(mesh):
+        return next(spec.env for spec in mesh.specs if spec.name == "gateway")
+
+    real = on_sglang(simulated, SglangSettings(model=str(tmp_path), served_name="mine"), ports_for(1, Random(5)))
+    assert gateway(real)["SAGA_GATEWAY_TOKENIZERS"] == f"mine={tmp_path}"
+    assert gateway(real)["A"] == "b"
+    assert "SAGA_GATEWAY_TOKENIZERS" not in gateway(
+        on_sglang(simulated, SglangSettings(model="somewhere/else"), ports_for(1, Random(5)))
+    )

@@ -92,6 +92,9 @@ VALUES = {
         TenantUse(tenant="t", terms=TenantTerms(weight=2.0, running_steps=8), weight=2.0, running_steps=8, kv_tokens=9),
     ),
     "partitions": (0, 63),
+    "ends": (2**62, -7),
+    "answers": (0, 2**32 - 1),
+    "marks": (7, 0),
     "running_leases": (
         RunningLease(step_id=StepId("b" * 32), attempt=0, lease_id="0" * 20, worker_id="w0", output_tokens=7),
     ),

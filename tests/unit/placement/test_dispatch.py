@@ -9,6 +9,7 @@ from saga.contract.messages import (
     NeedChain,
     PagesStored,
     ResidencyDelta,
+    StepChain,
     WorkerLeaving,
 )
 from saga.placement.policy import CheapestStart, SessionAffinity
@@ -121,6 +122,20 @@ def test_an_unknown_base_asks_for_the_whole_chain_and_does_not_wait_for_it():
 
     assert isinstance(need, NeedChain)
     assert isinstance(grant, Grant)
+
+
+def test_pages_that_the_gateway_cannot_tell_are_told_by_the_worker():
+    story = Story(workers=2)
+    pages = b"".join(bytes([n] * 8) for n in range(60))
+    first = story.grant(1, session="a", pages_known=False)
+    story.take(first)
+    story.hear(StepChain(step_id=first.step_id, session=first.session, hashes=pages))
+    story.hear(ResidencyDelta(worker_id=first.worker_id, epoch=1, seq=1, changes=(PagesStored(pages),)))
+    story.finish(first)
+
+    second = story.grant(2, session="a", pages_known=False)
+
+    assert (second.worker_id, second.cached_tokens) == (first.worker_id, 60 * 16)
 
 
 def test_what_waits_at_a_worker_that_leaves_goes_anywhere():

@@ -6,7 +6,7 @@ from saga.contract.ids import GatewayId, LeaseId, RootId, SessionId, SessionTag,
 from saga.contract.messages import LeaseTaken, PagesRemoved, PagesStored, StepChain
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Publish, Received, Tick
-from saga.worker.events import Attached, EngineFacts, EngineGone, KvEvents, StoredBy, TagClosed
+from saga.worker.events import Attached, EngineFacts, EngineGone, KvEvents, KvEventsLost, StoredBy, TagClosed
 from saga.worker.retention import policy_named
 from saga.worker.state import WorkerState
 
@@ -82,11 +82,26 @@ def test_a_history_that_was_rewritten_is_another_chain():
     assert agent.do(stored("tag-s", "a", "d")) == [("s", pages("a", "d"))]
 
 
-def test_what_was_stored_before_anybody_asked_is_missing_at_the_head():
+def test_what_the_engine_stored_before_anybody_asked_is_known_too():
     agent = Agent()
-    agent.do(stored("tag-0", "", "root", "system"))
+    agent.do(stored("", "", "root", "system"))
+    agent.run("s", "tag-s")
+    assert agent.do(stored("tag-s", "system", "a")) == [("s", pages("root", "system", "a"))]
+
+
+def test_what_was_lost_of_the_events_is_missing_at_the_head():
+    agent = Agent()
+    agent.do(stored("", "", "root", "system"))
+    agent.do(KvEventsLost())
     agent.run("s", "tag-s")
     assert agent.do(stored("tag-s", "system", "a")) == [("s", pages("system", "a"))]
+
+
+def test_pages_that_went_are_forgotten():
+    agent = Agent()
+    agent.do(stored("", "", "root", "x"))
+    agent.do(KvEvents((PagesRemoved(pages("x")),)))
+    assert list(agent.core.attribution._before) == [pages("root")]
 
 
 def test_nothing_is_told_of_sessions_whose_pages_are_known_or_of_nothing_new():
