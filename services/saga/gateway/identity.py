@@ -277,7 +277,7 @@ class Identities:
         if prints is None or not prints.chain:
             return _Named("none", 0.0, fresh, fresh), None, False
         found, how = self.conversations.find(tenant, prints, self._unclaimed(tenant))
-        source = "prefix" if how == "fork" else how
+        source: str = "prefix" if how == "fork" else how
         confidence = CONFIDENCE[source]
         trace = trace_of(evidence)
         if found is None and trace and (first := self._traces.get((tenant, trace))) is not None:
