@@ -40,6 +40,7 @@ from saga.gateway.http_connection import Connection
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_server import HttpServer
+from saga.gateway.prompt_tokens import Tokenizer
 from saga.gateway.tenants import Tenants
 from saga.runtime.bus import Incoming
 from saga.runtime.bus_memory import MemoryBus
@@ -232,7 +233,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(chain_bytes: int = CHAIN_BYTES) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    chain_bytes: int = CHAIN_BYTES, tokenizers: dict[str, Tokenizer] | None = None
+) -> AsyncIterator[Gateway]:
     """A gateway, until the block ends."""
     complaints = Complaints()
     structlog.configure(processors=[complaints.processor])
@@ -245,7 +248,7 @@ async def open_gateway(chain_bytes: int = CHAIN_BYTES) -> AsyncIterator[Gateway]
     engines = MemoryEngines(engine)
     desk = Desk(bus, GATEWAY, "main")
     settings = GatewaySettings(port=0, chain_bytes=chain_bytes)
-    server = HttpServer(settings, desk, engines, Tenants())
+    server = HttpServer(settings, desk, engines, Tenants(), tokenizers)
     leaders = Leaders(leaders_bus)
     closing: list[Callable[[], Awaitable[None]]] = [bus.drain, leaders_bus.drain, desk.close, engines.close]
     try:

@@ -1,6 +1,7 @@
 """Fuzzes a gateway in memory: `make fuzz`, or `python tests/fuzz/fuzz_run.py --seed 1 --requests 200000`.
 
-`--only N` sends request N of the seed alone and shows what went out and came back. Exit code 1 for any finding.
+`--model` gives the gateway a model's own tokenizer and template. `--only N` sends request N of the seed alone and shows
+what went out and came back. Exit code 1 for any finding.
 """
 
 import argparse
@@ -14,10 +15,16 @@ from collections import Counter
 from pathlib import Path
 
 import uvloop
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
 from fuzz_gateway import open_gateway
 from fuzz_requests import Sent, request
 from fuzz_transport import Answer
 from fuzz_verdict import complaints
+from model_folder import TEMPLATE, tokenizer
+
+from saga.gateway.prompt_tokens import Tokenizer, model_tokenizer
 
 AT_ONCE = 32
 CHECK_EVERY = 5_000
@@ -34,20 +41,29 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--requests", type=int, default=200_000)
     parser.add_argument("--only", type=int, help="the number of one request to send and show")
+    parser.add_argument("--model", action="store_true", help="prompts by a model's own tokenizer and template")
     parser.add_argument("--json", type=Path, help="write the result there")
     flags = parser.parse_args()
     if flags.only is not None:
-        return uvloop.run(show(request(flags.seed, flags.only)))
-    result = uvloop.run(fuzz(flags.seed, flags.requests))
+        return uvloop.run(show(request(flags.seed, flags.only), made(model=flags.model)))
+    result = uvloop.run(fuzz(flags.seed, flags.requests, made(model=flags.model)))
     print(json.dumps(result, indent=2))
     if flags.json is not None:
         flags.json.write_text(json.dumps(result, indent=2) + "\n")
     return 1 if result["findings"] else 0
 
 
-async def show(sent: Sent) -> int:
+def made(*, model: bool) -> dict[str, Tokenizer]:
+    """Tokenizers of the gateway."""
+    if not model:
+        return {}
+    config = json.dumps({"chat_template": TEMPLATE})
+    return {"*": model_tokenizer(tokenizer().to_str(), config, None, time.time)}
+
+
+async def show(sent: Sent, tokenizers: dict[str, Tokenizer]) -> int:
     """One request, in full."""
-    async with open_gateway() as gateway:
+    async with open_gateway(tokenizers=tokenizers) as gateway:
         answer, wrong = await gateway.asked(sent)
         left = await gateway.settled()
         found = found_in(sent, answer, wrong)
@@ -68,7 +84,7 @@ def found_in(sent: Sent, answer: Answer, wrong: str) -> list[str]:
     return complaints(sent, answer) if answer.done else ["the connection ended without an answer"]
 
 
-async def fuzz(seed: int, requests: int) -> dict[str, object]:
+async def fuzz(seed: int, requests: int, tokenizers: dict[str, Tokenizer]) -> dict[str, object]:
     """All requests of a seed, many at once."""
     findings: list[str] = []
     statuses: Counter[str] = Counter()
@@ -76,7 +92,7 @@ async def fuzz(seed: int, requests: int) -> dict[str, object]:
     memory: list[tuple[int, float]] = []
     started_s, slowest_s = time.monotonic(), 0.0
     numbers = iter(range(requests))
-    async with open_gateway() as gateway:
+    async with open_gateway(tokenizers=tokenizers) as gateway:
 
         def found(number: int, what: str) -> None:
             if len(findings) < SHOWN_FINDINGS:

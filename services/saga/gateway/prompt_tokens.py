@@ -77,7 +77,7 @@ class ModelTokenizer:
             return Prompted(self.vocabulary.encode(source.text, last, specials=True))
         try:
             return self._chat(asked, source, last)
-        except (RenderError, msgspec.DecodeError, TypeError, AttributeError):
+        except (RenderError, msgspec.DecodeError, RecursionError, TypeError, ValueError, AttributeError):
             # The engine renders for itself, so it may still take this chat, and if not its answer says why.
             guess = sum(len(str(message.get("content") or "")) for message in source.messages) // tokens.TOKEN_BYTES
             return Prompted(Encoded(bytes(tokens.TOKEN_BYTES * max(1, guess))), exact=False, unknown=True)

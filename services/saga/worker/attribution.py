@@ -10,9 +10,10 @@ from collections import OrderedDict
 from typing import Final
 
 from saga.contract.ids import SessionId, SessionTag, StepId
-from saga.contract.messages import MAX_CHAIN_PAGES, PagesRemoved, PagesStored, StepChain
+from saga.contract.messages import MAX_CHAIN_PAGES, LeaseTaken, PagesRemoved, PagesStored, StepChain
+from saga.kernel.effects import Received
 from saga.kv.residency import HASH_BYTES
-from saga.worker.events import KvEvents
+from saga.worker.events import EngineGone, KvEvents, KvEventsLost, TagClosed, WorkerEvent
 
 MAX_LINES: Final = 4_096  # tags followed, the longest unused out first
 MAX_PAGES: Final = 1_000_000  # of one chain
@@ -37,7 +38,24 @@ class Attribution:
         self._lines: OrderedDict[SessionTag, _Line] = OrderedDict()
         self._before: dict[bytes, bytes] = {}  # page that the engine holds -> page before it
 
-    def follow(self, tag: SessionTag, session: SessionId, step_id: StepId) -> None:
+    def see(self, event: WorkerEvent) -> None:
+        """Whatever happens to the agent."""
+        match event:
+            case KvEvents():
+                self._heard(event)
+            case Received(LeaseTaken(pages_known=False) as taken) if taken.session_tag:
+                self._follow(taken.session_tag, taken.session, taken.step_id)
+            case TagClosed(tag):
+                self._lines.pop(tag, None)
+            case KvEventsLost():
+                self._before.clear()
+            case EngineGone():
+                self._lines.clear()
+                self._before.clear()
+            case _:
+                pass
+
+    def _follow(self, tag: SessionTag, session: SessionId, step_id: StepId) -> None:
         """A step of this session runs under this tag, and nobody knows its pages."""
         line = self._lines.pop(tag, None) or _Line(session, step_id)
         line.step_id = step_id
@@ -45,7 +63,7 @@ class Attribution:
         if len(self._lines) > MAX_LINES:
             self._lines.popitem(last=False)
 
-    def heard(self, events: KvEvents) -> None:
+    def _heard(self, events: KvEvents) -> None:
         """What the engine stored and let go, in this order: leaves go first, so that no chain loses its middle."""
         stored_by = {by.change: by for by in events.stored_by}
         for number, change in enumerate(events.changes):
@@ -67,15 +85,6 @@ class Attribution:
                 hashes, stride = self._chain(line.tip)
                 told.append(StepChain(step_id=line.step_id, session=line.session, hashes=hashes, hash_stride=stride))
         return told
-
-    def closed(self, tag: SessionTag) -> None:
-        """The tag is gone at the engine."""
-        self._lines.pop(tag, None)
-
-    def clear(self) -> None:
-        """The engine is gone."""
-        self._lines.clear()
-        self._before.clear()
 
     def _stored(self, tag: SessionTag, parent: bytes, hashes: bytes) -> None:
         """These pages, in the order of their chain, for a request under this tag."""

@@ -142,6 +142,7 @@ class WorkerState:
     def handle(self, event: WorkerEvent, now_s: float) -> Effects:
         """Take an event in and return what to do about it. `now_s`: monotonic."""
         effects: Effects = []
+        self.attribution.see(event)
         match event:
             case Received():
                 act = self._on_message.get(type(event.message))
@@ -150,7 +151,6 @@ class WorkerState:
                 self._wake_s = NEVER_S
             case TagClosed(tag):
                 self.tags.closed(tag)
-                self.attribution.closed(tag)
             case TagCloseFailed(tag):
                 self.tags.close_failed(tag, now_s)
             case Restored(records):
@@ -172,7 +172,6 @@ class WorkerState:
     def _of_engine(self, event: WorkerEvent, now_s: float) -> Effects:
         match event:
             case KvEvents(changes, published_at):
-                self.attribution.heard(event)
                 return self._deltas(self.feed.change(changes, now_s, published_at)) if self.hello else []
             case KvEventsLost():
                 return self._events_lost(now_s)
@@ -211,13 +210,11 @@ class WorkerState:
             self.tags.free(lease, now_s)
         self.endings.engine_died(self.tags.sessions(), now_s)
         self.tags.clear()
-        self.attribution.clear()
         self.keeping.clear()
         self.ahead.clear()
         return [*self._announce(leaving), Log("worker.engine_gone", {"epoch": leaving.epoch})]
 
     def _events_lost(self, now_s: float) -> Effects:
-        self.attribution.heard(KvEvents((AllCleared(),)))
         lost = Log("worker.kv_events_lost", {"epoch": self.feed.epoch, "pages_forgotten": self.feed.pages})
         return [lost, *self._deltas(self.feed.change((AllCleared(),), now_s))] if self.hello else []
 
@@ -239,8 +236,6 @@ class WorkerState:
         tag = message.session_tag if self._retention.tags else SessionTag("")
         ttl_s = message.lease_ttl_s
         lease = Lease(message.lease_id, message.step_id, message.attempt, ttl_s, message.session, tag)
-        if tag and not message.pages_known:
-            self.attribution.follow(tag, message.session, message.step_id)
         if self.leases.take(lease, now_s):
             return self._taken(lease, message.prompt_tokens)
         if not self.leases.out(lease.lease_id) and tag and self.tags.state_of(tag) is None:
@@ -359,7 +354,7 @@ class WorkerState:
     def _deltas(self, deltas: list[ResidencyDelta]) -> Effects:
         subject, word = self._subjects.residency(self._worker_id), self._subjects.gateway_word()
         chains = self.attribution.chains() if deltas else []
-        return [*[Publish(subject, delta) for delta in deltas], *[Publish(word, chain) for chain in chains]]
+        return [*(Publish(subject, delta) for delta in deltas), *(Publish(word, chain) for chain in chains)]
 
     def _settled(self, effects: Effects, now_s: float) -> Effects:
         """Do what is due, tell the journal, and ask to be woken for the next thing."""

@@ -49,9 +49,11 @@ _ROLES: Final[Mapping[str, _Role]] = {
             s.workflow_declared(),
             s.workflow_ended(),
             s.graph_ask(),
+            s.conversations(),
         ),
         lambda s: (
             s.gateway(_GATEWAY),
+            s.conversations(),
             s.leader_hello(),
             s.worker_presence(),
             s.workflow_declared(),
@@ -116,6 +118,7 @@ _ROLES: Final[Mapping[str, _Role]] = {
             s.resync_inbox(_ANY),
             s.lease(_WORKER),
             s.gateway(_GATEWAY),
+            s.gateway_word(),
         ),
         lambda s: (
             s.lease(_WORKER),

@@ -191,9 +191,10 @@ class FakeEngine:
 class FakeLeaders:
     """Accepts each step and grants it at once on the engines in turn, first those not tried yet."""
 
-    def __init__(self, bus: MemoryBus, engines: list[FakeEngine]) -> None:
+    def __init__(self, bus: MemoryBus, engines: list[FakeEngine], gateway_id: GatewayId) -> None:
         self.bus = bus
         self.engines = engines
+        self.gateway_id = gateway_id  # the cell's first
         self.steps: list[StepReady] = []
         self.heard: list[Message] = []
         self.refusal: Refused | None = None
@@ -370,7 +371,7 @@ async def start() -> AsyncIterator[Start]:
         server = HttpServer(given, desk, client, tenants or Tenants(), tokenizers)
         await desk.open()
         if beside is None:
-            leaders = FakeLeaders(leaders_bus, fakes)
+            leaders = FakeLeaders(leaders_bus, fakes, gateway_id)
             await leaders.start()
         else:  # a second gateway of its cell
             leaders, fakes = beside.leaders, beside.engines

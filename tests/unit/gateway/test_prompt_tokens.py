@@ -105,6 +105,12 @@ def test_a_chat_that_the_template_refuses_is_left_to_the_engine(template):
     assert prompted.encoded.token_bytes
 
 
+@pytest.mark.parametrize("arguments", ["[" * 5_000 + "]" * 5_000, "{", "7"], ids=["deep", "no JSON", "a number"])
+def test_whatever_a_call_was_given_is_the_engines_to_refuse(arguments):
+    call = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": arguments}}]}
+    assert made().prompted(asked(messages=[*TALK, call]), None).encoded.token_bytes
+
+
 def test_text_and_ids_need_no_template():
     assert text_of(made().prompted(asked("completions", prompt="hello"), None)) == "hello"
     assert made().prompted(asked("completions", prompt=[5, 6]), None).encoded.token_bytes == b"\5\0\0\0\6\0\0\0"
