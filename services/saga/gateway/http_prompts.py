@@ -124,6 +124,7 @@ class Prompts:
             ),
             f"an engine counted {prompt_tokens} tokens in a prompt of {ours}",
         )
+        TRUSTED.labels(name, asked.api).set((name, asked.api) not in self._agreement.untrusted())
         if not ready.exact or asked.api not in ("chat", "completions") or ours > ASK_UP_TO_TOKENS:
             return None
         if ready.ids:  # the engine has computed what we sent, whatever it would have made of the messages
@@ -154,7 +155,6 @@ class Prompts:
     def _found(self, pool: PoolId, asked: Asked, finding: Finding, why: str) -> None:
         if not finding:
             return
-        TRUSTED.labels(pool, asked.api).set(finding == "back")
         known = self._tokenizer(pool) is not None
         if finding == "back":
             log.info("tokens.agree", pool=pool, api=asked.api, detail="page hashes place its steps again")
