@@ -8,7 +8,7 @@ import pytest
 import uvloop
 from fuzz_gateway import open_gateway
 from fuzz_requests import request
-from fuzz_run import found_in, fuzz
+from fuzz_run import found_in, fuzz, made
 from fuzz_transport import Answer
 
 SEED = 20_261_121
@@ -23,8 +23,9 @@ def pytest_asyncio_loop_factories():
     return {"uvloop": uvloop.new_event_loop}
 
 
-async def test_whatever_is_sent_gets_an_answer_of_its_apis_shape_and_leaves_nothing_behind():
-    result = await fuzz(SEED, IN_MEMORY)
+@pytest.mark.parametrize("model", [False, True], ids=["bytes", "model"])
+async def test_whatever_is_sent_gets_an_answer_of_its_apis_shape_and_leaves_nothing_behind(model):
+    result = await fuzz(SEED, IN_MEMORY, made(model=model))
     assert result["findings"] == []
     assert result["reached_an_engine"] > IN_MEMORY / 10
 
