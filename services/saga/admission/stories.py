@@ -58,9 +58,9 @@ class AdmissionStories:
                     now_s,
                     message.attempt,
                     NO_WORKER,
-                    {"waited_s": round(message.waited_s, 3), "gap_s": message.gap_s},
+                    {"waited_s": message.waited_s, "gap_s": message.gap_s},
                 )
-            elif story.moments[-1].attempt != message.attempt:
+            elif story.last[1] != message.attempt:
                 story.add("ready_again", now_s, message.attempt, NO_WORKER)
 
     def said(self, message: Message | None, effects: Iterable[Effect], now_s: float) -> None:
@@ -94,7 +94,7 @@ class AdmissionStories:
         if story is None:  # it was let go on by a leader before this one
             story = self._stories.begin(admitted.step, now_s)
         attempt = admitted.step.attempt
-        if any(moment.what == "admitted" and moment.attempt == attempt for moment in story.moments):
+        if story.said("admitted", attempt):
             return
         before = self._waits_since.pop(admitted.step.step_id, None)
         joined = self._joined - before - 1 if before is not None else -1  # its own workflow is the last
@@ -102,7 +102,8 @@ class AdmissionStories:
         workflow = self._roster.workflows.get(admitted.step.root)
         bound = workflow is not None and bool(admitted.home) and admitted.home == workflow.bound
         if bound and admitted.new_session:
-            story.weighed = self._weighed(admitted.step.pool, admitted.home)
+            weighed = self._weighed(admitted.step.pool, admitted.home)
+            story.weighed = lambda: weighed
         story.add(
             "admitted",
             now_s,
@@ -113,7 +114,7 @@ class AdmissionStories:
                 "waited": "" if admitted.waited == "none" else admitted.waited,
                 "joined_before": joined,
                 "last_of_them": ", ".join(names[-NAMED:]),
-                "tag_s": round(admitted.tag.virtual_start_s, 3),
+                "tag_s": admitted.tag.virtual_start_s,
             },
         )
 
@@ -137,7 +138,7 @@ class AdmissionStories:
 
     def _waits(self, step: Step, now_s: float) -> None:
         story = self._stories.of(step.step.step_id)
-        if story is None or story.moments[-1].what == "waits":
+        if story is None or story.last[0] == "waits":
             return
         self._waits_since[step.step.step_id] = self._joined
         if len(self._waits_since) > MAX_STORIES:

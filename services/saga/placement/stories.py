@@ -6,10 +6,7 @@ cached is worked out when the step finishes, by the rule of `contract/misses.py`
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from heapq import nsmallest
-from typing import Final
-
-from msgspec import Struct, structs
+from functools import partial
 
 from saga.contract.ids import StepId, WorkerId
 from saga.contract.messages import (
@@ -28,27 +25,27 @@ from saga.contract.messages import (
     WhyTold,
 )
 from saga.contract.misses import Sent, Used, shortfall
-from saga.contract.why_messages import Cached, Fact, StepTold, Weighed
+from saga.contract.why_messages import Cached, StepTold
 from saga.kernel.effects import Decision, Effect, Publish
 from saga.kernel.stories import MAX_STORIES, Stories, Story
 from saga.placement.board import Board
+from saga.placement.choices import Choice, told
 from saga.placement.policy import Candidate
 from saga.placement.supersession import HASH_BYTES, shared_pages
 
-OTHERS_TOLD: Final = 6  # candidates that were not chosen: the least loaded, and those with a part of the prompt
 Barred = Callable[[], Iterable[tuple[WorkerId, str]]]
 
 
 class _Open:
     """A step that is not over."""
 
-    __slots__ = ("first", "last", "sent", "weighed")
+    __slots__ = ("choice", "first", "last", "sent")
 
     def __init__(self) -> None:
         self.sent: Sent | None = None
         self.first: Grant | None = None
         self.last: Grant | None = None
-        self.weighed: tuple[Weighed, ...] = ()  # since the last Grant
+        self.choice: Choice | None = None  # since the last Grant
 
 
 class PlacementStories:
@@ -98,7 +95,7 @@ class PlacementStories:
                 self._note("started", message, now_s)
             case StepProgress():
                 known = self._stories.of(message.step_id)
-                if known is not None and (not known.moments or known.moments[-1].what in ("started", "taken")):
+                if known is not None and known.last[0] in ("", "started", "taken"):
                     known.add("first_token", now_s, message.attempt, message.worker_id)
             case LeaseReturned():
                 self._note("returned", message, now_s, reason=message.reason)
@@ -136,7 +133,7 @@ class PlacementStories:
             admitted.home,
             {
                 "waited": "" if admitted.waited == "none" else admitted.waited,
-                "tag_s": round(admitted.tag.virtual_start_s, 3),
+                "tag_s": admitted.tag.virtual_start_s,
             },
         )
         if again:
@@ -170,9 +167,9 @@ class PlacementStories:
             {
                 "reason": finished.finish_reason,
                 "output_tokens": finished.output_tokens,
-                "control_s": round(finished.waited_s, 6),
-                "first_token_s": round(finished.first_token_s, 6),
-                "engine_s": round(finished.engine_s, 6),
+                "control_s": finished.waited_s,
+                "first_token_s": finished.first_token_s,
+                "engine_s": finished.engine_s,
             },
         )
         self._account(story, finished)
@@ -204,14 +201,8 @@ class PlacementStories:
     # --- what is decided ---------------------------------------------------------------------------------------
 
     def weighed(self, step_id: StepId, candidates: Sequence[Candidate], decision: Decision[WorkerId]) -> None:
-        """A policy was asked where the step goes. One that decides by prices tells them with its decision."""
-        priced = {price.worker_id: price for price in getattr(decision, "prices", ())}
-        best = next(c for c in candidates if c.worker_id == decision.choice)
-        rest = [c for c in candidates if c is not best]
-        others = nsmallest(OTHERS_TOLD, rest, key=lambda c: (c.worker_id not in priced, *_interest(c)))
-        told = [_told(c, priced.get(c.worker_id), chosen=c is best) for c in (best, *others)]
-        told += [Weighed(worker=worker, barred=why) for worker, why in self._barred()]
-        self._opened(step_id).weighed = tuple(told)
+        """A policy was asked where the step goes."""
+        self._opened(step_id).choice = Choice(candidates, decision)
 
     def said(self, message: Message, effects: Iterable[Effect], now_s: float) -> None:
         """After the books have changed: what was granted, and where a step waits that was not."""
@@ -233,7 +224,7 @@ class PlacementStories:
             {
                 "reason": grant.reason,
                 "expected_tokens": grant.cached_tokens,
-                "cost_s": round(grant.cost_s, 6),
+                "cost_s": grant.cost_s,
                 "waited": "" if grant.waited == "none" else grant.waited,
                 "new_session": int(grant.new_session),
                 "moved_from": grant.moved_from,
@@ -242,12 +233,8 @@ class PlacementStories:
             },
         )
         known = self._opened(grant.step_id)
-        weighed, known.weighed = known.weighed, ()
-        if not weighed or not any(w.worker == grant.worker_id and w.chosen for w in weighed):
-            barred = tuple(Weighed(worker=worker, barred=why) for worker, why in self._barred())
-            weighed = (*(w for w in weighed if not w.barred and not w.chosen), *barred)
-            weighed = (Weighed(worker=grant.worker_id, chosen=True, terms={"reason": grant.reason}), *weighed)
-        story.weighed = weighed
+        choice, known.choice = known.choice, None
+        story.weighed = partial(told, choice, grant.worker_id, grant.reason, tuple(self._barred()))
         known.first, known.last = known.first or grant, grant
 
     def _waits(self, step_id: StepId, now_s: float) -> None:
@@ -270,25 +257,3 @@ class PlacementStories:
                 "kv_tokens": worker.hello.kv_tokens if worker is not None else -1,
             },
         )
-
-
-def _interest(candidate: Candidate) -> tuple[bool, float, WorkerId]:
-    """Those with a part of the prompt or of the session first, then the least loaded."""
-    plain = not (candidate.cached_tokens or candidate.is_home)
-    return plain, candidate.leased_engine_s + candidate.queued_engine_s, candidate.worker_id
-
-
-def _told(candidate: Candidate, price: Struct | None, *, chosen: bool) -> Weighed:
-    priced = structs.asdict(price) if price is not None else {}
-    terms: dict[str, Fact] = {name: round(value, 4) for name, value in priced.items() if name != "worker_id"}
-    terms |= {
-        "home": int(candidate.is_home),
-        "cached_tokens": candidate.cached_tokens,
-        "running": candidate.leases,
-        "queued": candidate.queued_steps,
-        "running_engine_s": round(candidate.leased_engine_s, 3),
-        "queued_engine_s": round(candidate.queued_engine_s, 3),
-        "homed_tokens": candidate.homed_tokens,
-        "kv_tokens": candidate.kv_tokens,
-    }
-    return Weighed(worker=candidate.worker_id, chosen=chosen, terms=terms)

@@ -14,35 +14,47 @@ from saga.contract.why_messages import Cached, Fact, Moment, StepTold, Weighed, 
 
 MAX_STORIES: Final = 10_000
 MAX_MOMENTS: Final = 32  # of one step; then the middle is left out
+NO_FACTS: Final[Mapping[str, Fact]] = {}
 MOST_TOLD: Final = 24  # steps in one answer: below 160 KiB
 
 
 class Story:
-    """One step, or one workflow, as one leader knows it."""
+    """One step as one leader knows it. What is kept is kept as it came: most stories are never told."""
 
-    __slots__ = ("cached", "moments", "over", "prompt_tokens", "since_s", "step", "tagged", "weighed")
+    __slots__ = ("_moments", "cached", "over", "prompt_tokens", "since_s", "step", "tagged", "weighed")
 
     def __init__(self, step: StepReady, now_s: float) -> None:
         self.step = _Names(step)
         self.prompt_tokens = step.prompt_tokens
         self.since_s = now_s
         self.over = False
-        self.moments: list[Moment] = []
-        self.weighed: tuple[Weighed, ...] = ()
+        self._moments: list[tuple[str, float, int, WorkerId, Mapping[str, Fact]]] = []
+        self.weighed: Callable[[], tuple[Weighed, ...]] | None = None  # asked when it is told
         self.cached: Cached | None = None
         self.tagged = False
 
-    def add(self, what: str, now_s: float, attempt: int, worker: WorkerId, facts: Mapping[str, Fact] = {}) -> None:
-        """Something happened. Facts that are empty or negative are left out: they say that nothing is known."""
-        known = {name: fact for name, fact in facts.items() if fact != "" and (isinstance(fact, str) or fact >= 0)}
-        moment = Moment(what=what, at_s=round(now_s - self.since_s, 6), attempt=attempt, worker=worker, facts=known)
-        if len(self.moments) >= MAX_MOMENTS:
-            del self.moments[MAX_MOMENTS // 2]
-        self.moments.append(moment)
+    def add(
+        self, what: str, now_s: float, attempt: int, worker: WorkerId, facts: Mapping[str, Fact] = NO_FACTS
+    ) -> None:
+        """Something happened. Facts that are empty or negative will be left out: they say that nothing is known."""
+        if len(self._moments) >= MAX_MOMENTS:
+            del self._moments[MAX_MOMENTS // 2]
+        self._moments.append((what, now_s, attempt, worker, facts))
 
-    def said(self, what: str) -> bool:
-        """Whether such a moment is among those kept."""
-        return any(moment.what == what for moment in self.moments)
+    @property
+    def last(self) -> tuple[str, int]:
+        """(what happened last, in which attempt)."""
+        return (self._moments[-1][0], self._moments[-1][2]) if self._moments else ("", 0)
+
+    def said(self, what: str, attempt: int) -> bool:
+        """Whether this is among what is kept of this attempt."""
+        return any(moment[0] == what and moment[2] == attempt for moment in self._moments)
+
+    def _moment(self, what: str, at_s: float, attempt: int, worker: WorkerId, facts: Mapping[str, Fact]) -> Moment:
+        known = {
+            name: _short(fact) for name, fact in facts.items() if fact != "" and (isinstance(fact, str) or fact >= 0)
+        }
+        return Moment(what=what, at_s=round(at_s - self.since_s, 6), attempt=attempt, worker=worker, facts=known)
 
     def told(self, now_s: float) -> StepTold:
         """For the asker."""
@@ -56,8 +68,8 @@ class Story:
             prompt_tokens=self.prompt_tokens,
             heard_s=round(now_s - self.since_s, 6),
             over=self.over,
-            moments=tuple(self.moments),
-            weighed=self.weighed,
+            moments=tuple(self._moment(*moment) for moment in self._moments),
+            weighed=self.weighed() if self.weighed is not None else (),
             cached=self.cached,
             tagged=self.tagged,
         )
@@ -122,3 +134,11 @@ class Stories:
 
     def _of_root(self, root: RootId) -> list[Story]:
         return [story for story in self._stories.values() if story.step.root == root] if root else []
+
+
+def _short(fact: Fact) -> Fact:
+    return round(fact, 6) if isinstance(fact, float) else fact
+
+
+def _says(fact: Fact) -> bool:
+    return fact != "" if isinstance(fact, str) else fact >= 0
