@@ -36,33 +36,38 @@ class HonestCache:
             self.unsaid = []
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), rooms=st.integers(1, 12), late=st.floats(0.0, 0.25))
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), rooms=st.integers(1, 4), late=st.floats(0.0, 0.25))
 def test_an_honest_worker_on_noisy_data_is_never_put_aside(seed, rooms, late):
-    """However little KV it has, however many sessions thrash it, and though a quarter of its words come late."""
+    """It evicts nearly all that it promised before the step runs, the other one nothing; and some of its words come
+    after the step has ended."""
     rng = Random(seed)
     cell = Cell(workers=2)
-    caches = {worker_id: HonestCache(cell, worker_id, rooms) for worker_id in ("w0", "w1")}
-    running: list[Grant] = []
-    for _ in range(300):
-        session = rng.randrange(20)
-        chain = pages(session, 5 + session)
-        busy = {grant.session for grant in running}
-        if f"s{session}" not in busy and len(running) < 8:
-            running.append(cell.start(f"s{session}", chain))
-        if running and rng.random() < 0.6:
-            grant = running.pop(rng.randrange(len(running)))
-            number = int(grant.session.removeprefix("s"))
-            cell.end(grant, caches[grant.worker_id].run(pages(number, 5 + number)))
-        for cache in caches.values():
-            if rng.random() >= late:
-                cache.speak()
-        cell.now_s += 0.05
-        if rng.random() < 0.1:
-            cell.tell(Tick())
-            cell.beat("w0")
-            cell.beat("w1")
+    caches = {"w0": HonestCache(cell, "w0", rooms), "w1": HonestCache(cell, "w1", 12)}
+    in_vain = 0
+    for number in range(30):
+        running: list[tuple[Grant, bytes]] = []
+        for place, cache in enumerate(caches.values()):  # each has prompts of its own, and says so
+            chains = [pages(100 * number + 10 * place + session, 6) for session in range(rooms)]
+            for chain in chains:
+                cache.run(chain)
+            cache.speak()
+            running += [(cell.start(f"s{number}-{place}-{i}", chain), chain) for i, chain in enumerate(chains)]
+        for storm in range(2 * rooms):  # others come in between, of whom placement has not heard
+            caches["w0"].run(pages(100 * number + 50 + storm, 2))
+        for grant, chain in running:
+            cached_tokens = caches[grant.worker_id].run(chain)
+            in_vain += grant.cached_tokens > 0 and cached_tokens == 0
+            for cache in caches.values():
+                if rng.random() >= late:
+                    cache.speak()
+            cell.end(grant, cached_tokens)
+        cell.now_s += 1.0
+        cell.tell(Tick())
+        cell.beat("w0")
+        cell.beat("w1")
         assert {cell.standing("w0")[0], cell.standing("w1")[0]} == {"serving"}
+    assert in_vain >= 20, "else nothing was noisy"
 
 
 @settings(max_examples=25, deadline=None)
