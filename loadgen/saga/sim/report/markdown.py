@@ -27,7 +27,7 @@ DETAILS: tuple[Column, ...] = (
     ("P99 s", lambda r: r.tct_s.p99, ",.0f"),
     ("SLO %", lambda r: _percent(r.slo_attainment), ".1f"),
     ("class SLO %", lambda r: _percent(r.slo_attainment_by_class_mean), ".1f"),
-    ("of which out of reach %", lambda r: _percent(r.slo_out_of_reach), ".1f"),
+    ("class SLO out of reach %", lambda r: _percent(r.slo_out_of_reach), ".1f"),
     ("hit %", lambda r: _percent(r.hit_rate), ".1f"),
     ("regenerated Mtok", lambda r: r.regenerated_tokens / 1e6, ",.1f"),
     ("useful KV %", lambda r: _percent(r.useful_kv_share), ".0f"),
