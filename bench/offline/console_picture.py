@@ -53,7 +53,7 @@ async def picture(flags: argparse.Namespace) -> dict[str, bytes]:
         bus = await NatsBus.connect(server.url, name="spoken", cell="main")
         stack.push_async_callback(bus.close)
         watched = await stack.enter_async_context(console(server.url, cell="main"))
-        cell = SpokenCell(workers=6, workflows=54, steps_per_s=5.2, slots=9, seed=11, pressure=0.98, sub_agents=0.04)
+        cell = SpokenCell(workers=6, workflows=54, steps_per_s=5.2, slots=9, seed=5, pressure=0.86, sub_agents=0.04)
         cell.at = time.time()
         await cell.answer_tenants(bus)
         speaking = asyncio.create_task(cell.say(bus, flags.seconds + 120))
