@@ -2,7 +2,7 @@
 
     python bench/offline/console_picture.py [--seconds 185] [--out docs] [--all]
 
-Writes `console.png` (light, at 1.5 pixels a point, in 200 colours), with --all also the dark, narrow and opened ones.
+Writes `console.png` (light, at 1.5 pixels a point, in 256 colours), with --all also the dark, narrow and opened ones.
 """
 
 import argparse
@@ -28,12 +28,16 @@ from saga.runtime import log  # noqa: E402 - the same
 from saga.runtime.bus_nats import NatsBus  # noqa: E402 - the same
 from saga.runtime.nats_server import NatsServer  # noqa: E402 - the same
 
-COLOURS = 200
+COLOURS = 256
 
 
 def small(png: bytes) -> bytes:
     """The picture with so many colours: a third of its size, and nobody sees it."""
-    image = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    image = (
+        Image.open(io.BytesIO(png))
+        .convert("RGB")
+        .quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    )
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     return out.getvalue()
@@ -49,11 +53,12 @@ async def picture(flags: argparse.Namespace) -> dict[str, bytes]:
         stack.push_async_callback(server.stop)
         environ = os.environ | {"SAGA_NATS_URL": server.url, "SAGA_LOG_LEVEL": "error"}
         graph = await asyncio.create_subprocess_exec(sys.executable, "-m", "saga.graph", env=environ)
+        stack.push_async_callback(graph.wait)
         stack.callback(graph.terminate)
         bus = await NatsBus.connect(server.url, name="spoken", cell="main")
         stack.push_async_callback(bus.close)
         watched = await stack.enter_async_context(console(server.url, cell="main"))
-        cell = SpokenCell(workers=6, workflows=54, steps_per_s=5.2, slots=9, seed=11, pressure=0.98, sub_agents=0.04)
+        cell = SpokenCell(workers=6, workflows=54, steps_per_s=5.2, slots=6, seed=11, pressure=1.0, sub_agents=0.02)
         cell.at = time.time()
         await cell.answer_tenants(bus)
         speaking = asyncio.create_task(cell.say(bus, flags.seconds + 120))

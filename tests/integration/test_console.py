@@ -10,7 +10,7 @@ import sys
 import aiohttp
 import pytest
 from console_process import console, spoken
-from console_story import finished, grant, ready
+from console_story import finished, grant, ready, remembered
 
 from saga.contract.ids import WorkerId
 from saga.contract.messages import GraphAsk
@@ -192,6 +192,26 @@ async def test_without_a_graph_service_a_workflow_is_shown_and_its_graph_is_miss
     assert [step[3] for step in told["steps"]] == ["finished"]
     assert told["no_graph"].startswith("The graph service does not answer")
     assert (status, why.startswith("The graph service does not answer")) == (503, True)
+
+
+async def test_a_step_is_explained_by_what_leaders_remember(watched, bus):
+    page, step_id = watched.page, "0" * 32
+    assert await page.error(f"/api/step?id={step_id}") == (
+        404,
+        "No leader remembers this step: it is too long ago, or they have changed since.",
+    )
+    assert await page.error("/api/step?id=s1") == (400, "id='s1' is no step: they are 32 hexadecimal digits.")
+
+    async def answer(incoming):
+        await incoming.respond(remembered())
+
+    await bus.subscribe(SUBJECTS.placement_ask(), answer)
+    await bus.barrier()
+    status, body = await page.get(f"/api/step?id={step_id}")
+
+    told = json.loads(body)
+    assert (status, told["admission"]) == (200, None)
+    assert told["placement"]["weighed"][1]["barred"] == "draining"
 
 
 async def answers(bus):

@@ -9,8 +9,10 @@ import io
 import pytest
 from chromium import Chromium, installed
 from console_process import console, spoken
+from console_story import remembered
 from PIL import Image
 
+from saga.contract.subjects import Subjects
 from saga.graph.config import GraphConfig
 from saga.graph.service import Graph
 from saga.runtime.app import App
@@ -113,6 +115,25 @@ async def test_one_workflows_graph_is_drawn_with_probabilities(nats_url, page):
         await living
         app.cancel_all()
         await bus.close()
+
+
+async def test_a_step_is_explained_below_its_row(nats_url, page):
+    bus = await NatsBus.connect(nats_url, name="placement", cell="main")
+
+    async def answer(incoming):
+        await incoming.respond(remembered(incoming.message.step_id))
+
+    await bus.subscribe(Subjects("main").placement_ask(), answer)
+    await page.press("j")
+    await page.press("Enter")
+    await page.until("document.querySelectorAll('#drawer .step').length > 0")
+    await page.run("document.querySelector('#drawer .step').click()")
+    said = await page.until(f"document.querySelector('.whybox table') && {text('.whybox')}")
+
+    assert "granted w1" in said
+    assert "cheapest start; cost 1.5 s" in said
+    assert "draining" in said
+    await bus.close()
 
 
 async def test_search_narrows_lanes_and_escape_widens_them(page):

@@ -166,7 +166,7 @@ class Page:
         return said["result"].get("value")
 
     async def until(self, script: str, within_s: float = 20.0) -> Any:
-        """The value of an expression as soon as it is true."""
+        """The value of an expression as soon as it is true; of an element there is none, so ask for something of it."""
         value = None
         try:
             async with asyncio.timeout(within_s):

@@ -15,8 +15,10 @@ from saga.contract.messages import (
     StepFinished,
     StepReady,
     Tag,
+    WhyTold,
     WorkerHello,
 )
+from saga.contract.why_messages import Moment, StepTold, Weighed
 from saga.kernel.effects import Received, Tick
 
 G, POOL, T = GatewayId("g"), PoolId("m"), TenantId("acme")
@@ -166,6 +168,26 @@ def forecast(step="s1", root="acme/fix", *, p50=3.0, p90=9.0, remaining_s=40.0, 
 
 def released(reason, root="acme/fix", *, worker="w1", session=""):
     return SessionsReleased(worker_id=WorkerId(worker), sessions=(session_of(root, session),), reason=reason, fence=1)
+
+
+def remembered(step="0" * 32):
+    """What placement would answer to `saga why`."""
+    told = StepTold(
+        step_id=StepId(step),
+        root=RootId("acme/fix"),
+        session=session_of("acme/fix"),
+        tenant=T,
+        pool=POOL,
+        prompt_tokens=1000,
+        heard_s=3.0,
+        over=False,
+        moments=(Moment(what="granted", at_s=0.25, worker=W1, facts={"reason": "cheapest_start", "cost_s": 1.5}),),
+        weighed=(
+            Weighed(worker=W1, chosen=True, terms={"prefill_s": 0.5, "leases": 2}),
+            Weighed(worker=W2, barred="draining"),
+        ),
+    )
+    return WhyTold(service="placement", fence=1, leading_s=9.0, remembered=1, oldest_s=3.0, steps=(told,))
 
 
 def hello(worker="w1", kv_tokens=10_000):

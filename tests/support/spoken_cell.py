@@ -171,7 +171,7 @@ class SpokenCell:
         self._say(self.subjects.step_ready(), ready)
         engine = self.engines.get(agent.home)
         over = engine is not None and engine.tokens > 0.97 * self.kv_tokens
-        if agent.paused or (over and rng.random() < 0.3):
+        if agent.paused or (over and rng.random() < 0.5):
             if agent.kept:
                 self._release(agent, "paused")
             agent.paused, call.cause = True, "inactive"

@@ -13,6 +13,7 @@ from saga.console.frames import FrameLog
 from saga.console.http_answers import BadQuestionError, refusal
 from saga.console.http_events import Events
 from saga.console.http_page import Page
+from saga.console.http_step import StepQuestions
 from saga.console.http_workflow import WorkflowQuestions
 from saga.console.state import ConsoleState
 from saga.contract.messages import AnyMessage, Message
@@ -33,6 +34,7 @@ PATHS: Final = (
     "/api/state",
     "/api/workflow?root=NAME",
     "/api/workflow/graph.svg?root=NAME&of=class",
+    "/api/step?id=ID",
 )
 log = get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -89,6 +91,7 @@ class ConsoleServer:
             "/api/state": self._state,
             "/api/workflow": self._workflows.show,
             "/api/workflow/graph.svg": self._workflows.graph,
+            "/api/step": StepQuestions(desk, settings.cell).show,
         }.items():
             app.router.add_get(path, self._answering(handle))
         app.router.add_get("/healthz", self._healthz)

@@ -46,6 +46,7 @@ class WorkflowTold(msgspec.Struct, frozen=True, kw_only=True):
     workflow: object
     sessions: list[SessionTold]
     steps: list[object]
+    step_ids: list[str]  # of the steps
     decisions: list[object]
     drawings: list[str] = []  # that can be asked for
     no_graph: str = ""  # why the graph service says nothing
@@ -77,6 +78,7 @@ class WorkflowQuestions:
                 for name, s in workflow.sessions.items()
             ],
             steps=[step.row() for step in (*workflow.steps, *workflow.live.values())],
+            step_ids=[step.step_id for step in (*workflow.steps, *workflow.live.values())],
             decisions=[row for row in desk.state.decisions.newest if row.workflow == workflow.number],
             drawings=drawings,
             no_graph=trouble,

@@ -133,7 +133,7 @@ _ROLES: Final[Mapping[str, _Role]] = {
         reads=(DRAINS_BUCKET,),
     ),
     "console": _Role(
-        lambda s: (s.graph_ask(), s.tenants_ask()),
+        lambda s: (s.graph_ask(), s.tenants_ask(), s.admission_ask(), s.placement_ask()),
         lambda s: (
             s.worker_presence(),
             s.worker_standing(),

@@ -178,8 +178,8 @@ class View {
     this.matches = text ? matcher(text) : null;
     if (type) document.getElementById("search").value = text;
     this.lanes.box.scrollTop = 0;
+    this.dirty.add("decisions"); // soon, not at each letter
     this.touch("lanes");
-    this.touch("decisions");
   }
 
   /** Whether a decision is about what is searched for. */
@@ -198,8 +198,8 @@ class View {
   point(flow) {
     if (flow === this.pointed) return;
     this.pointed = flow;
+    this.dirty.add("cluster"); // soon, not at each move
     this.touch("lanes");
-    this.touch("cluster");
   }
 
   open(flow) {

@@ -5,6 +5,7 @@ import { told } from "./decisions.js";
 import { dueWords } from "./lanes.js";
 import { axis, steps } from "./marks.js";
 import { STATES, CAUSES, count, duration, percent, place } from "./words.js";
+import { why } from "./why.js";
 import { read } from "./wire.js";
 
 const LANE = 26;
@@ -23,6 +24,7 @@ export class Drawer {
     this.flow = flow;
     this.which = null;
     this.drawingOf = null;
+    this.asked = null;
     this.root.replaceChildren(this.frame(flow));
     this.root.hidden = false;
     this.root.querySelector(".close").focus({ preventScroll: true });
@@ -53,7 +55,7 @@ export class Drawer {
       el("h3", {}, "Conversations"), this.parts.canvas,
       el("h3", {}, "Execution graph "), this.parts.chips, this.parts.drawing,
       this.parts.decisionsTitle, el("div", { class: "decisions" }, this.parts.decisions),
-      el("h3", {}, "Steps, newest first"),
+      el("h3", {}, "Steps, newest first: a click tells why"),
       el("table", { class: "steps" }, el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", right.has(head) ? { class: "n" } : {}, head)))), this.parts.steps),
     );
     return page;
@@ -100,7 +102,7 @@ export class Drawer {
     if (body.follows && body.follows !== "undeclared") facts.push(["follows its graph", body.follows]);
     this.parts.facts.replaceChildren(...facts.map(([name, value, look]) => el("div", {}, el("dt", {}, name), el("dd", { class: look || undefined }, value))));
     this.lanes(row, body);
-    this.table(body.steps.map(read.steps));
+    this.table(body.steps.map((row, n) => ({ ...read.steps(row), id: body.step_ids[n] })));
     const rows = body.decisions.map(read.decisions).reverse().slice(0, 12);
     this.parts.decisionsTitle.hidden = rows.length === 0;
     this.parts.decisions.replaceChildren(...told(rows, now));
@@ -145,9 +147,21 @@ export class Drawer {
         ["n", count(step.prompt_tokens)], ["n", step.prompt_tokens ? percent(step.cached_tokens / step.prompt_tokens) : ""],
         ["n", count(step.output_tokens)], ["n", over ? duration(step.end_s - step.start_s) : ""], ["", step.tools.join(", ")],
       ];
-      return el("tr", {}, ...cells.map(([look, text, title]) => el("td", { class: look || undefined, title }, text)));
+      const open = step.id === this.asked?.id;
+      const row = el("tr", { class: "step", tabindex: "0", "aria-expanded": String(open), title: "Why?", onclick: () => this.why(step.id),
+        onkeydown: (event) => event.key === "Enter" && this.why(step.id) }, ...cells.map(([look, text, title]) => el("td", { class: look || undefined, title }, text)));
+      return open ? [row, el("tr", {}, el("td", { colspan: cells.length }, this.asked.box))] : [row];
     });
-    this.parts.steps.replaceChildren(...rows);
+    const held = [...this.parts.steps.children].indexOf(document.activeElement);
+    this.parts.steps.replaceChildren(...rows.flat());
+    if (held >= 0) this.parts.steps.children[held]?.focus({ preventScroll: true });
+  }
+
+  /** Opens what is known of a step, or closes it. */
+  async why(id) {
+    this.asked = this.asked?.id === id ? null : { id, box: el("div", { class: "whybox" }, "…") };
+    if (this.asked) this.asked.box = await why(id);
+    this.ask();
   }
 
   drawings(body) {

@@ -38,7 +38,7 @@ export class Tenants {
     row.fill.style.width = `${(100 * tenant.share) / most}%`;
     row.tick.style.left = `${(100 * tenant.entitled) / most}%`;
     row.tick.hidden = !tenant.entitled;
-    const waits = tenant.waiting_steps ? ` · ${count(tenant.waiting_steps)} steps wait` : "";
+    const waits = tenant.waiting_steps ? ` · ${tenant.waiting_steps === 1 ? "1 step waits" : `${count(tenant.waiting_steps)} steps wait`}` : "";
     const held = tenant.held_for ? ` for ${tenant.held_for.replaceAll("_", " ")}` : "";
     row.element.title = `Only workflows of ${tenant.name} (weight ${tenant.weight})`;
     setText(row.load, `${count(tenant.active)} active${waits}${held}`);

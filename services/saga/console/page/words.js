@@ -63,7 +63,7 @@ export function decision(row, several = false) {
     case "moved": return { what: `${row.other} → ${row.worker}`, why: place(row.reason) + `, waited ${duration(row.amount)}`, look: "warm" };
     case "waited": return { what: `waited ${duration(row.amount)}`, why: CAUSES[row.reason] ?? row.reason, look: row.amount >= 2 ? "warm" : "" };
     case "paused": return { what: `paused, KV let go${at}`, why: RELEASES.paused, look: "warm" };
-    case "released": return { what: `KV let go${at}`, why: RELEASES[row.reason] ?? row.reason };
+    case "released": return { what: row.reason === "superseded" ? `sub-agent's KV let go${at}` : `KV let go${at}`, why: RELEASES[row.reason] ?? row.reason };
     case "superseded": return { what: "fresh session tag", why: `${count(row.amount)} tokens of its prompt were left behind` };
     case "refused": return { what: "refused", why: `${row.reason.replaceAll("_", " ")}, after ${duration(row.amount)}`, look: "hot" };
     case "restarted": return { what: "starts again", why: `the engine${row.other ? ` of ${row.other}` : ""} died`, look: "hot" };
