@@ -3,7 +3,8 @@
 `tool-cvX`: S1 with tool latencies log-normal around the default means with a coefficient of variation of X, as the
 published sweep over 0.5 to 3. `compaction-storm`: contexts that are full after a few steps, so that what was cached is
 soon worthless. `fan-out-N`: a parent whose answer starts N sub-agents at once. `tenant-flood`: one tenant with nine
-tenths of the work beside two with equal rights. `worker-loss`: S1 while two workers fail. Called by `workloads`.
+tenths of the work beside two with equal rights. `worker-loss`: S1 while two workers fail. `skewed`: one task in ten has
+half of all steps, and four in five begin with the same long prefix, which some workers hold. Called by `workloads`.
 """
 
 import math
@@ -27,7 +28,7 @@ from saga.sim.conversation import (
 )
 from saga.sim.synthetic import CLASSES, LATENCIES, Latency, TaskClass, task_steps
 
-PARTS = ("tool-cv3", "compaction-storm", "fan-out-32", "tenant-flood", "worker-loss")
+PARTS = ("tool-cv3", "compaction-storm", "fan-out-32", "tenant-flood", "worker-loss", "skewed")
 LOSSES = (WorkerLoss(0.3, 0, 60.0), WorkerLoss(0.6, 1, 120.0))
 _SWE = CLASSES["swe-bench"][0]
 _NORMAL = NormalDist()
@@ -61,6 +62,7 @@ class Adversarial:
         self._latencies: dict[str, Latency] = dict(LATENCIES)
         if self._part == "tool-cv":
             self._latencies = {tool: VaryingLatency(mean_s(found), self._value) for tool, found in LATENCIES.items()}
+        self._popular = SharedPrefix(1, context_tokens // 4)
         self._children = SharedPrefix(0, context_tokens // 8)  # all sub-agents' tools and system prompt
 
     @property
@@ -80,6 +82,10 @@ class Adversarial:
         if self._part == "tenant-flood":
             kind = random.choices((_FLOOD, _STEADY), (18.0, 2.0))[0]
             tenant = random.choice(kind.tenants)
+        if self._part == "skewed":
+            kind = _GIANT if random.random() < GIANTS else _SHORT
+            steps = _after(self._popular.tokens, kind, self._context_tokens, random, self._latencies)
+            return Conversation(tenant, kind.name, (SimAgent("main", steps),))
         if self._part == "compaction-storm":
             return Conversation(tenant, "storm", (SimAgent("main", _storm(self._context_tokens, random)),))
         steps = task_steps(kind, self._context_tokens, random, self._latencies)
@@ -91,6 +97,9 @@ class Adversarial:
 
     def pages(self, number: int, agent: int) -> Pages:
         """Its page hashes."""
+        if self._part == "skewed":
+            popular = Random(f"{self._seed}/{number}/prefix").random() < POPULAR
+            return StreamPages(self._page_tokens, number * AGENTS + agent, self._popular if popular else None)
         return StreamPages(self._page_tokens, number * AGENTS + agent, self._children if agent else None)
 
     def _tenants(self) -> tuple[str, ...]:
@@ -98,21 +107,31 @@ class Adversarial:
 
     def _child(self, random: Random) -> tuple[SimStep, ...]:
         """A short task that begins with what all sub-agents begin with."""
-        prefix_tokens = self._children.tokens
-        task = task_steps(_CHILD, self._context_tokens - prefix_tokens, random, self._latencies)
-        return tuple(
-            SimStep(
-                step.prompt_tokens + prefix_tokens,
-                step.output_tokens,
-                step.kept_tokens + prefix_tokens if index else 0,
-                step.think_s,
-                step.tool,
-                step.opens_turn,
-            )
-            for index, step in enumerate(task)
+        return _after(self._children.tokens, _CHILD, self._context_tokens, random, self._latencies)
+
+
+def _after(
+    prefix_tokens: int, kind: TaskClass, context_tokens: int, random: Random, latencies: dict[str, Latency]
+) -> tuple[SimStep, ...]:
+    """Steps of a task of this kind whose prompts begin with so many tokens."""
+    task = task_steps(kind, context_tokens - prefix_tokens, random, latencies)
+    return tuple(
+        SimStep(
+            step.prompt_tokens + prefix_tokens,
+            step.output_tokens,
+            step.kept_tokens + prefix_tokens if index else 0,
+            step.think_s,
+            step.tool,
+            step.opens_turn,
         )
+        for index, step in enumerate(task)
+    )
 
 
+GIANTS = 0.1  # of the tasks of `skewed`
+POPULAR = 0.8  # of them, begin with the same prefix
+_GIANT = TaskClass("giant", ("",), 90.0, 150, (500, 1500), (100, 500), 200.0, _SWE.tools)
+_SHORT = TaskClass("short", ("",), 10.0, 30, (500, 1500), (100, 500), 350.0, _SWE.tools)
 _CHILD = TaskClass("sub", ("",), 8.0, 30, (500, 1500), (50, 300), 350.0, _SWE.tools)
 
 

@@ -20,12 +20,20 @@ class ClusterError(ValueError):
     """No such cluster, or one that cannot exist; the message names the constant."""
 
 
+class OtherWorkers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Workers of another profile in the same pool."""
+
+    profile: str
+    workers: Annotated[int, Meta(ge=1)]
+
+
 class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Equal workers of one profile."""
+    """Workers of one profile, and in a mixed cluster others beside them that run the same model."""
 
     name: str
     profile: str
     workers: Annotated[int, Meta(ge=1)]
+    others: tuple[OtherWorkers, ...] = ()
 
 
 def known_clusters() -> list[str]:
@@ -66,6 +74,20 @@ def load_cluster(name_or_path: str, workers: int | None = None) -> tuple[Cluster
     profile = load_profile(cluster.profile)
     check_physical(profile)
     return cluster, profile
+
+
+def other_profiles(cluster: Cluster, profile: Profile) -> tuple[Profile, ...]:
+    """Of each worker beside those of `profile`. Raises ClusterError for one that could not share their pool."""
+    found: list[Profile] = []
+    for others in cluster.others:
+        other = load_profile(others.profile)
+        check_physical(other)
+        for name in ("model", "page_tokens", "context_tokens"):
+            if getattr(other, name) != getattr(profile, name):
+                told = f"{name} {getattr(other, name)!r} of {other.name} is not {getattr(profile, name)!r}"
+                raise ClusterError(f"cluster {cluster.name}: {told}, that of {profile.name}: one pool needs one")
+        found += [other] * others.workers
+    return tuple(found)
 
 
 def check_physical(profile: Profile) -> None:

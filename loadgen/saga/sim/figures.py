@@ -84,6 +84,14 @@ class Run(Struct, frozen=True):
     by_class: tuple[ClassFigures, ...] = ()
     loaded_back_tokens: int = 0
     """From the host KV tier: neither prefilled nor found on the device."""
+    imbalance: float | None = None
+    """Largest over mean share of time in which an engine ran something, over the time of measurement."""
+    moves: int = 0
+    """Steps stolen from where their session had run."""
+    moved_prefill_s: float = 0.0
+    """Engine-seconds of prefilling what those had there."""
+    moved_saved_s: float = 0.0
+    """Waiting that was expected to be saved by it."""
     service_gap_s: float | None = None
     """Largest difference of two tenants' normalised service while both were busy: engine-seconds per unit of weight."""
 
@@ -152,9 +160,18 @@ def figures(
         slo_attainment_by_class_mean=_share_within(record.measured, expected_s, expected),
         slo_out_of_reach=_out_of_reach(bound.measured, expected_s),
         loaded_back_tokens=record.loaded_back_tokens,
+        imbalance=_imbalance(record.busy_shares),
+        moves=record.moves,
+        moved_prefill_s=record.moved_prefill_s,
+        moved_saved_s=record.moved_saved_s,
         service_gap_s=record.service_gap_s,
         by_class=_by_class(record.measured, bound.measured) if 1 < len(expected_s) <= MOST_CLASSES else (),
     )
+
+
+def _imbalance(busy_shares: Sequence[float]) -> float | None:
+    mean = sum(busy_shares) / len(busy_shares) if busy_shares else 0.0
+    return max(busy_shares) / mean if mean > 0.0 else None
 
 
 def _class_means_s(tasks: Sequence[TaskRecord]) -> dict[str, float]:

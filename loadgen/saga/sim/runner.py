@@ -10,13 +10,14 @@ from saga.sim.agenda import Agenda
 from saga.sim.alone import alone, users_for
 from saga.sim.arrivals import ClosedLoop, OpenLoop, poisson
 from saga.sim.clients import Clients
-from saga.sim.clusters import UNLIMITED_KV_TOKENS, load_cluster, with_host_tier
+from saga.sim.clusters import UNLIMITED_KV_TOKENS, load_cluster, other_profiles, with_host_tier
 from saga.sim.conversation import Workload
 from saga.sim.flood import Flood
 from saga.sim.ledger import Ledger, TaskRecord
 from saga.sim.observer import Observer
 from saga.sim.spec import Detail, RunRecord, RunSpec
 from saga.sim.systems.registry import make_system
+from saga.sim.work import Work
 from saga.sim.workloads import make_workload, typical
 from saga.sim.world import CAREFREE, NO_DELAYS, WATCHFUL, Delays, World
 
@@ -47,7 +48,8 @@ class Simulation:
         made = make_workload(spec.workload, spec.seed, profile, spec.sessions, skip_bad=spec.skip_bad)
         workload = made.workload
         mean = alone(typical(spec.workload, made, profile, spec.sessions, skip_bad=spec.skip_bad), profile)
-        pool_kv_tokens = cluster.workers * profile.kv_tokens
+        others = other_profiles(cluster, profile)
+        pool_kv_tokens = cluster.workers * profile.kv_tokens + sum(other.kv_tokens for other in others)
         self.spec = spec
         self.made = made
         self.users = users_for(spec.pressure, pool_kv_tokens, mean.kv_tokens) if spec.pressure is not None else 0
@@ -70,7 +72,15 @@ class Simulation:
             delays=NO_DELAYS if bound else Delays(),
             engine=with_host_tier(system.engine, profile, spec.host_tier),
             upkeep=WATCHFUL if workload.losses else CAREFREE,
+            others=[
+                (
+                    other.with_kv_tokens(UNLIMITED_KV_TOKENS) if bound else other,
+                    with_host_tier(system.engine, other, spec.host_tier),
+                )
+                for other in others
+            ],
         )
+        self._work = Work(self.world)
         self.clients = Clients(
             self.world,
             workload,
@@ -103,7 +113,11 @@ class Simulation:
         loss = self.losses.get(number)
         if loss is not None:
             self.world.lose(loss.worker, loss.for_s)
+        if number == self.ledger.measured.start:
+            self._work.begin()
         self.clients.begin(number)
+        if number == self.total - 1:
+            self._work.end()
 
     def _over(self, number: int) -> None:
         self.arrivals.ended(number)
@@ -138,6 +152,10 @@ class Simulation:
             service_gap_s=ledger.gap.worst_s if len(self.made.workload.weights) > 1 else None,
             detail=self._detail(),
             prefetches=self.clients.prefetcher.asked,
+            busy_shares=self._work.busy_shares,
+            moves=self._work.moves,
+            moved_prefill_s=self._work.moved_prefill_s,
+            moved_saved_s=self._work.moved_saved_s,
         )
 
     def _useful_kv_share(self) -> float:

@@ -34,6 +34,7 @@ WORKLOADS = (
     f"{FLOOD}:1",
     f"{FLOOD}:10",
 )
+SKEWED = "skewed"  # by itself only: it came later, and the mix is to stay comparable
 CHAT_SHARE = 0.8  # of the conversations of `mixed`
 SAMPLE = 500  # conversations behind the mean of one run alone
 
@@ -125,7 +126,7 @@ def _recorded(seed: int, profile: Profile, sessions: Path | None, name: str, *, 
 
 
 def _parts(value: str) -> tuple[str, ...]:
-    return (value,) if value else PARTS
+    return (value,) if value else tuple(part for part in PARTS if part != SKEWED)
 
 
 def _share(value: str) -> float:

@@ -4,7 +4,7 @@ One gateway, one leading admission, one leading placement, one graph, and an age
 message reaches its followers by a table from subjects to parties; nothing is encoded. What clients do is `clients`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -76,9 +76,10 @@ class World:
         engine: EngineSettings | None = None,
         speed: float = 1.0,
         upkeep: Upkeep = WATCHFUL,
+        others: Sequence[tuple[Profile, EngineSettings]] = (),
     ) -> None:
         """`engine`: settings of every engine; those of the system's retention when None. `speed`: engine-seconds per
-        second, as of engines behind a live mesh."""
+        second, as of engines behind a live mesh. `others`: further workers, of other profiles."""
         self._speed = speed
         self._upkeep = upkeep
         self._seed = seed
@@ -143,6 +144,8 @@ class World:
         tags = system.retention().tags
         for number in range(workers):
             self._add_worker(WorkerId(f"w{number}"), profile, engine or EngineSettings(session_radix_cache=tags))
+        for number, (other, its) in enumerate(others, workers):
+            self._add_worker(WorkerId(f"w{number}"), other, its)
         self._lead()
 
     # --- building ----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from saga.admission.needs import held_s
 from saga.admission.overheads import MOVED, PAUSED
-from saga.admission.policy import ActiveSetPolicy, AsksAgain, HoldsClaims
+from saga.admission.policy import ActiveSetPolicy, AsksAgain, HoldsClaims, KeepsPromises
 from saga.admission.records import Session, Workflow
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
@@ -37,6 +37,8 @@ class ActiveSet:
         pool = self._roster.pool(pool_id)
         revision = self._policy.revise(pool, now_s)
         pool.seats.changed.clear()
+        if isinstance(self._policy, KeepsPromises):
+            pool.promised = self._policy.promised(pool_id)
         effects: Effects = []
         for root in revision.leaves:
             effects += self._pause(self._roster.workflows[root], now_s)

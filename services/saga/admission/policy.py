@@ -97,6 +97,15 @@ class AsksAgain(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsPromises(Protocol):
+    """Of a policy that promises workers to workflows that fit nowhere yet."""
+
+    def promised(self, pool_id: PoolId) -> frozenset[WorkerId]:
+        """Those workers."""
+        ...
+
+
 class Everybody:
     """The baseline: whoever comes may run. Under pressure they evict each other's KV."""
 

@@ -43,6 +43,7 @@ class Pool:
         "outputs",
         "outside",
         "pool_id",
+        "promised",
         "rank",
         "seats",
         "spent_s",
@@ -74,6 +75,7 @@ class Pool:
         self.newcomer_engine_s = 0.0  # forecast work of a workflow after its first step; a moving mean
         self.active: set[RootId] = set()
         self.seats = Seats()
+        self.promised: frozenset[WorkerId] = frozenset()  # to workflows that fit nowhere yet: nobody joins these first
         self.spent_s = 0.0  # by its engines on steps that have ended, so far; modelled
         self.lost_s = 0.0  # of that, on prefilling what sessions had there and had a claim to
 

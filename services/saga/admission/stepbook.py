@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from saga.admission.fairness import FairQueue
+from saga.admission.openings import openings
 from saga.admission.order import TagPolicy
 from saga.admission.overheads import Overheads, cause_of, spared_tokens
 from saga.admission.records import Session, Step, Workflow, save
@@ -112,6 +113,8 @@ class StepBook:
     def _admitted(self, workflow: Workflow, step: Step) -> Publish:
         assert step.tag is not None
         session = workflow.sessions[step.step.session]
+        new_session = not session.home and not session.context_tokens
+        pool = self._roster.pool(workflow.pool)
         admitted = StepAdmitted(
             step=step.step,
             tag=step.tag,
@@ -119,7 +122,8 @@ class StepBook:
             waited=step.wait_cause,
             output_claim_tokens=step.output_claim_tokens,
             fence=self.fence,
-            new_session=not session.home and not session.context_tokens,
+            new_session=new_session,
+            fits=openings(pool, step.claim_tokens, workflow.bound) if new_session else (),
         )
         return Publish(self._subjects.step_admitted(), admitted)
 

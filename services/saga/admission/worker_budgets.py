@@ -17,6 +17,7 @@ from saga.contract.ids import NO_WORKER, PoolId, RootId, WorkerId
 from saga.contract.messages import Forecast
 
 UNLIKELY_RETURN = 0.2  # of a session, as the graph forecasts it: below this it has ended
+NOBODYS: frozenset[WorkerId] = frozenset()
 KEEP_ABOVE = 0.05  # of a worker's KV: who is in stays a little longer than another would join
 
 
@@ -75,6 +76,11 @@ class WorkerBudgets:
     def impatient(self) -> Iterable[PoolId]:
         """As AsksAgain: where somebody waits, a worker may have idled for long enough."""
         return [pool_id for pool_id, refused in self._refused.items() if refused]
+
+    def promised(self, pool_id: PoolId) -> frozenset[WorkerId]:
+        """As KeepsPromises."""
+        refused = self._refused.get(pool_id)
+        return frozenset(refusal.worker_id for refusal in refused.values()) if refused else NOBODYS
 
     def revise(self, claims: Claims, now_s: float) -> Revision:
         """As ActiveSetPolicy."""

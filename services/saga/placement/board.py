@@ -13,6 +13,7 @@ from saga.kv.residency import ResidencyIndex
 from saga.placement.lease_accounts import LeaseAccounts, LeaseEnd
 from saga.placement.queue import TagQueue
 from saga.placement.records import Lease, Session, Step, Worker
+from saga.placement.supersession import HASH_BYTES
 
 MAX_SESSIONS = 50_000  # remembered; the ones used longest ago are forgotten first
 MAX_ANSWERED = 1_024  # sub-agents of one session that are done, while it does not go on
@@ -29,6 +30,7 @@ class Board:
         self.leases: dict[LeaseId, Lease] = {}
         self.lease_accounts = LeaseAccounts()
         self._leases_by_step: dict[StepId, list[LeaseId]] = {}
+        self._alike: dict[bytes, dict[LeaseId, bytes]] = {}  # chains of prompts under a lease, by their first page
         self.sessions: OrderedDict[SessionId, Session] = OrderedDict()
         self.at_home: dict[WorkerId, TagQueue] = {}
         self.homeless: dict[PoolId, TagQueue] = {}
@@ -82,6 +84,10 @@ class Board:
         self.leases[lease.lease_id] = lease
         self.lease_accounts.granted += 1
         self._leases_by_step.setdefault(lease.step_id, []).append(lease.lease_id)
+        step = self.steps.get(lease.step_id)
+        if step is not None and step.chain:
+            lease.first_page = step.chain[:HASH_BYTES]
+            self._alike.setdefault(lease.first_page, {})[lease.lease_id] = step.chain
         worker = self.workers.get(lease.worker_id)
         if worker is not None:
             worker.hold(lease)
@@ -92,6 +98,11 @@ class Board:
         if lease is None:
             return None
         self.lease_accounts.ended[how or ("orphaned" if lease.taken else "expired")] += 1
+        alike = self._alike.get(lease.first_page)
+        if alike is not None:
+            alike.pop(lease_id, None)
+            if not alike:
+                del self._alike[lease.first_page]
         siblings = self._leases_by_step[lease.step_id]
         siblings.remove(lease_id)
         if not siblings:
@@ -107,6 +118,10 @@ class Board:
     def leases_of(self, step_id: StepId) -> list[Lease]:
         """All leases given out for a step; more than one after a grant was lost or late."""
         return [self.leases[lease_id] for lease_id in self._leases_by_step.get(step_id, ())]
+
+    def alike(self, first_page: bytes) -> dict[LeaseId, bytes]:
+        """Page chains of the prompts under a lease that begin with this page, in the order of their grants."""
+        return self._alike.get(first_page, {})
 
     def forget_step(self, step_id: StepId, *, silent: bool) -> None:
         """The step is over. `silent`: nobody said so, nobody named it; its gateway may yet turn up with it."""
@@ -220,6 +235,7 @@ class Board:
             assert worker.homed_tokens == sum(s.context_tokens for s in homed)
         self.lease_accounts.check(len(self.leases))
         by_step = {(lease.step_id, lease.lease_id) for lease in self.leases.values()}
+        assert all(lease_id in self.leases for alike in self._alike.values() for lease_id in alike)
         assert by_step == {(step_id, i) for step_id, ids in self._leases_by_step.items() for i in ids}
         queued = 0
         for step_id, step in self.steps.items():

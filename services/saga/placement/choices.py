@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 from saga.contract.ids import WorkerId
 from saga.contract.why_messages import Fact, Weighed
 from saga.kernel.effects import Decision
-from saga.placement.policy import Candidate
+from saga.placement.candidate import Candidate
 
 OTHERS_TOLD: Final = 6  # candidates that were not chosen: those with a price or a part of the prompt, the least loaded
 MOST_COMPARED: Final = 64  # to find these; of more, any

@@ -19,6 +19,7 @@ class PlacementSettings(msgspec.Struct, frozen=True, kw_only=True):
     lookahead_steps: int = 1  # given to an engine beyond what it can start now, to hide the round trip
     preempt: Literal["on", "off"] = "off"  # running steps, by engine priorities, see placement.preemption
     supersede: Literal["on", "off"] = "on"  # fresh session tags once old ones pin dead KV, see placement.supersession
+    stealing: Literal["off", "paper", "saga"] = "saga"  # which waiting step starts elsewhere, see placement.stealing
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""

@@ -8,10 +8,14 @@ from saga.contract.subjects import Subjects
 from saga.kernel.effects import Decision, Effect, Log, Publish
 from saga.kernel.steps import Move
 from saga.placement.board import Board
-from saga.placement.policy import Candidate, PlacementPolicy
+from saga.placement.candidate import Candidate
+from saga.placement.candidates import Candidates, cached_tokens
+from saga.placement.moves import Moves
+from saga.placement.policy import PlacementPolicy
 from saga.placement.preemption import PREEMPTS, Preempting, Stakes
+from saga.placement.pricing import Placed
 from saga.placement.records import Lease, Session, Step, Worker
-from saga.placement.stealing import Load, StealPolicy
+from saga.placement.stealing import MovePolicy, StealPolicy
 from saga.placement.supersession import Tagged
 
 GRANT_TTL_S = 2.0  # untaken, a lease dies after this
@@ -30,7 +34,7 @@ class Dispatcher:
         board: Board,
         subjects: Subjects,
         policy: PlacementPolicy,
-        stealing: StealPolicy | None,
+        stealing: StealPolicy | MovePolicy | None,
         preempting: Preempting,
         *,
         lookahead: int,
@@ -43,9 +47,12 @@ class Dispatcher:
         self._board = board
         self._subjects = subjects
         self._policy = policy
-        self._stealing = stealing
         self._preempting = preempting
         self._lookahead = lookahead
+        self._candidates = Candidates(board, lookahead)
+        self._moves: Moves | None = None
+        if stealing is not None:
+            self._moves = Moves(board, self._candidates, stealing, self._room, self._grant, lambda: self._leases_given)
         self._supersede = supersede
         self._admission_fence = 0
         self._leases_given = 0
@@ -115,9 +122,10 @@ class Dispatcher:
         """An admitted step: it starts at once if it is next where it may run, else it waits there."""
         step = self._board.steps[step_id]
         session = self._board.sessions.get(step.admitted.step.session)
-        if session is not None and not session.home and home:
+        chooses = not self._policy.stays_home or (bool(step.admitted.fits) and not (session and session.home))
+        if session is not None and not session.home and home and not chooses:
             self._board.settle(session, home, session.context_tokens)
-        home = self.usable_home(step, now_s) if self._policy.stays_home else NO_WORKER
+        home = NO_WORKER if chooses else self.usable_home(step, now_s)
         self._board.enqueue(step_id, home)
         effects = self.serve(home, now_s) if home else self._serve_homeless(step.admitted.step.pool, now_s)
         if step.queued_at is not None and step.wait_cause in ("none", "inactive"):
@@ -168,13 +176,13 @@ class Dispatcher:
         queue = self._board.homeless.get(pool)
         while self.leading and queue and (step_id := queue.head()) is not None:
             step = self._board.steps[step_id]
-            workers = [w for w in self._board.in_pool(pool) if w.usable(now_s)]
+            workers = self._able(step, pool, now_s)
             if not workers:
                 break
             session = self._board.session(step.admitted.step.session, step.admitted.step.root)
-            resident = self._board.index.match(session.hashes, session.stride)
-            candidates = self._candidates(workers, step, session.home, resident)
+            candidates = self._candidates.of(workers, step, session)
             decision = self._policy.choose(step.admitted.step, candidates)
+            step.prices = decision.prices if isinstance(decision, Placed) else ()
             if self.weighed is not None:
                 self.weighed(step_id, candidates, decision)
             best = self._board.workers[decision.choice]
@@ -186,64 +194,18 @@ class Dispatcher:
                 effects += self.serve(decision.choice, now_s)
         return effects
 
+    def _able(self, step: Step, pool: PoolId, now_s: float) -> list[Worker]:
+        """Workers that may be chosen: those where admission sees room for the step, or all when none of them serves."""
+        named = [w for i in step.admitted.fits if (w := self._board.workers.get(i)) is not None]
+        fitting = [w for w in named if w.hello.pool == pool and w.usable(now_s)]
+        return fitting or [w for w in self._board.in_pool(pool) if w.usable(now_s)]
+
     def _room(self, worker: Worker, step: Step) -> bool:
         return self._policy.engine_queues or worker.room_for(step.tokens, self._lookahead)
 
-    def _candidates(
-        self, workers: list[Worker], step: Step, home: WorkerId, resident: dict[WorkerId, int]
-    ) -> list[Candidate]:
-        """Most workers hold nothing of the step, and few change from one homeless step to the next."""
-        ready = step.admitted.step
-        found = []
-        for worker in workers:
-            worker_id = worker.hello.worker_id
-            if worker_id in resident or worker_id == home:
-                found.append(self._candidate(worker, ready, home, resident))
-                continue
-            if worker.plain is None:
-                worker.plain = self._candidate(worker, ready, NO_WORKER, {})
-            found.append(worker.plain)
-        return found
-
-    def _candidate(self, worker: Worker, step: StepReady, home: WorkerId, resident: dict[WorkerId, int]) -> Candidate:
-        hello = worker.hello
-        return Candidate(
-            worker_id=hello.worker_id,
-            is_home=hello.worker_id == home,
-            cached_tokens=_cached(resident.get(hello.worker_id, 0), hello.page_tokens, step.prompt_tokens),
-            leases=len(worker.leases),
-            leased_tokens=worker.leased_tokens,
-            queued_steps=len(self._board.at_home.get(hello.worker_id, ())),
-            leased_engine_s=worker.leased_engine_s,
-            queued_engine_s=worker.queued_engine_s,
-            homed_tokens=worker.homed_tokens,
-            homed_sessions=worker.homed_sessions,
-            kv_tokens=hello.kv_tokens,
-            prompt_s_per_token=hello.cost.prompt_s_per_token,
-        )
-
     def steal(self, now_s: float) -> Effects:
-        """Let each worker that may do so take one step that waits for another."""
-        effects: Effects = []
-        if self._stealing is None or not self.leading:
-            return effects
-        for worker in self._board.workers.values():
-            if not worker.usable(now_s):
-                continue
-            pool = [w for w in self._board.in_pool(worker.hello.pool) if w is not worker]
-            victim = self._stealing.victim(self._load(worker, now_s), [self._load(w, now_s) for w in pool])
-            queue = self._board.at_home.get(victim) if victim is not None else None
-            step_id = queue.oldest() if queue else None
-            if step_id is not None and self._room(worker, self._board.steps[step_id]):
-                effects += self._grant(step_id, worker, "stolen", now_s)
-        return effects
-
-    def _load(self, worker: Worker, now_s: float) -> Load:
-        worker_id = worker.hello.worker_id
-        queued = len(self._board.at_home.get(worker_id, ()))
-        if queued:
-            worker.waited_for_s = now_s
-        return Load(worker_id=worker_id, running=len(worker.leases), queued=queued, idle_s=now_s - worker.waited_for_s)
+        """Let steps that wait start elsewhere, where that pays."""
+        return self._moves.run(now_s) if self._moves is not None and self.leading else []
 
     # --- grants ------------------------------------------------------------------------------------------------
 
@@ -253,10 +215,10 @@ class Dispatcher:
         hello = worker.hello
         session = self._board.session(ready.session, ready.root)
         pages = self._board.index.resident_pages(hello.worker_id, session.hashes, session.stride)
-        cached_tokens = _cached(pages, hello.page_tokens, ready.prompt_tokens)
+        cached = cached_tokens(pages, hello.page_tokens, ready.prompt_tokens)
         self._leases_given += 1
         lease_id = LeaseId(f"{self.fence:012x}{self._leases_given:08x}")
-        engine_s = hello.cost.step_s(ready.prompt_tokens, cached_tokens, step.tokens - ready.prompt_tokens)
+        engine_s = hello.cost.step_s(ready.prompt_tokens, cached, step.tokens - ready.prompt_tokens)
         waited: WaitCause = step.wait_cause
         tag, told = self._tag(session, step) if hello.session_tags else (NO_TAG, [])
         ran_at = session.ran_at
@@ -271,7 +233,7 @@ class Dispatcher:
             worker_id=hello.worker_id,
             engine_url=hello.engine_url,
             session_tag=tag,
-            cached_tokens=cached_tokens,
+            cached_tokens=cached,
             reason=reason,
             priority=priority,
             cost_s=engine_s,
@@ -285,9 +247,10 @@ class Dispatcher:
             ran_at=ran_at,
             left_tokens=self._left_tokens(left, session, hello.page_tokens, ready.prompt_tokens) if left else -1,
             left_gone=bool(left) and not self._serves(left, now_s),
-            superseded_tokens=_cached(returned_pages, hello.page_tokens, ready.prompt_tokens),
+            superseded_tokens=cached_tokens(returned_pages, hello.page_tokens, ready.prompt_tokens),
         )
         session.ran_at = hello.worker_id
+        session.steps += 1
         expires_s = now_s + GRANT_TTL_S
         self._hold(step, Lease(lease_id, step_id, hello.worker_id, step.tokens, engine_s, expires_s, priority=priority))
         # At home there from now on, not only once it has finished: the next choice must see it.
@@ -303,7 +266,7 @@ class Dispatcher:
         index = self._board.index
         if index.stale(left):
             return -1
-        return _cached(index.resident_pages(left, session.hashes, session.stride), page_tokens, prompt_tokens)
+        return cached_tokens(index.resident_pages(left, session.hashes, session.stride), page_tokens, prompt_tokens)
 
     def _tag(self, session: Session, step: Step) -> tuple[SessionTag, Effects]:
         """The tag that the step runs under: a fresh one when that of its session pins too much that is dead."""
@@ -340,8 +303,3 @@ class Dispatcher:
         step.life.advance(Move.GRANT)
         step.lease = lease
         self._board.add_lease(lease)
-
-
-def _cached(pages: int, page_tokens: int, prompt_tokens: int) -> int:
-    """Tokens of the prompt that need no prefill: whole pages, and never the last token."""
-    return min(pages * page_tokens, max(0, prompt_tokens - 1) // page_tokens * page_tokens)

@@ -9,6 +9,7 @@ from saga.kernel.effects import Demoted, Promoted, Received, Reconnected, Tick
 from saga.placement.policy import POLICIES
 from saga.placement.preemption import WhenItPays
 from saga.placement.state import PlacementState
+from saga.placement.stealing import stealing_named
 
 EVENTS: Final[tuple[type[msgspec.Struct], ...]] = (Received, Tick, Promoted, Demoted, Reconnected)
 
@@ -22,6 +23,7 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
     lookahead_steps: int
     supersede: bool = False  # whether sessions get fresh tags
     preempt: bool = False
+    stealing: str = "off"  # one of STEALING
     born_s: float  # on the core's clock
 
 
@@ -31,6 +33,7 @@ def make_core(making: Making) -> PlacementState:
         making.holder_id,
         Subjects(making.cell),
         POLICIES[making.policy](),
+        stealing_named(making.stealing, making.holder_id),
         preemption=WhenItPays() if making.preempt else None,
         lookahead=making.lookahead_steps,
         supersede=making.supersede,

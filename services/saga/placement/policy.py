@@ -6,28 +6,11 @@ To add one: a class with `choose`, a line in POLICIES, a test that reads like a 
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
 from saga.contract.ids import WorkerId
 from saga.contract.messages import StepReady
 from saga.kernel.effects import Decision
-
-
-class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A worker that could run the step, now or when a slot frees, as a policy sees it."""
-
-    worker_id: WorkerId
-    is_home: bool = False  # of the step's session
-    cached_tokens: int  # of the step's prompt, resident there
-    leases: int
-    leased_tokens: int = 0  # KV set aside for them
-    queued_steps: int = 0  # that wait there for a slot
-    leased_engine_s: float  # modelled work of what runs there
-    queued_engine_s: float  # and of what waits there for a slot
-    homed_tokens: int  # context of the sessions at home there
-    homed_sessions: int
-    kv_tokens: int
-    prompt_s_per_token: float
+from saga.placement.candidate import Candidate
+from saga.placement.pricing import Priced
 
 
 class PlacementPolicy(Protocol):
@@ -67,7 +50,7 @@ class SessionAffinity:
 
 
 class CheapestStart:
-    """The default: the least engine-seconds for this prompt and for the returns of its session.
+    """The former default: the least engine-seconds for this prompt and for the returns of its session, without decode.
 
     A session stays where it begins, so its first worker is chosen for all its steps: a shared prefix that is resident
     saves one prefill, a crowded KV pool costs one at each return.
@@ -103,4 +86,8 @@ def _order(candidate: Candidate) -> tuple[int, WorkerId]:
     return candidate.homed_sessions, candidate.worker_id
 
 
-POLICIES: dict[str, type[PlacementPolicy]] = {"saga": CheapestStart, "session-affinity": SessionAffinity}
+POLICIES: dict[str, type[PlacementPolicy]] = {
+    "saga": Priced,
+    "cheapest-start": CheapestStart,
+    "session-affinity": SessionAffinity,
+}

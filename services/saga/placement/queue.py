@@ -1,6 +1,6 @@
 """Steps that wait for a slot, lowest tag first. Used by placement's state, one queue per home and one per pool."""
 
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
 
 from saga.contract.ids import StepId
 from saga.contract.messages import Tag
@@ -46,6 +46,12 @@ class TagQueue:
     def oldest(self) -> StepId | None:
         """The step that has been in for longest, whatever its tag."""
         return next(iter(self._tags), None)
+
+    def first(self, count: int) -> list[StepId]:
+        """So many of them, lowest tag first."""
+        if len(self._tags) <= count:
+            return self.steps()
+        return nsmallest(count, self._tags, key=lambda s: (self._tags[s].virtual_start_s, self._tags[s].order, s))
 
     def steps(self) -> list[StepId]:
         """All of them, lowest tag first."""

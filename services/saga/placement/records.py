@@ -5,9 +5,11 @@ import msgspec
 from saga.contract.ids import LeaseId, SessionId, StepId, WorkerId
 from saga.contract.messages import StepAdmitted, WaitCause, WorkerHello
 from saga.kernel.steps import StepLife
-from saga.placement.policy import Candidate
+from saga.placement.candidate import Candidate
+from saga.placement.pricing import Price
 from saga.placement.supersession import Tagged
 
+STICKY_STEPS = 10  # of a session: after a move it stays for so many
 OUTPUT_CLAIM_TOKENS = 1_024  # KV set aside for an answer of which admission has not said how much
 
 
@@ -23,6 +25,7 @@ class Lease(msgspec.Struct, gc=False):
     taken: bool = False
     priority: int = 0  # in its engine's queue
     output_tokens: int = 0  # generated, as last heard
+    first_page: bytes = b""  # of its prompt's chain, when that is at hand
 
 
 class Worker:
@@ -95,7 +98,18 @@ class Worker:
 class Step:
     """One admitted step that is not over."""
 
-    __slots__ = ("admitted", "attempt", "chain", "engine_s", "lease", "life", "named_s", "queued_at", "wait_cause")
+    __slots__ = (
+        "admitted",
+        "attempt",
+        "chain",
+        "engine_s",
+        "lease",
+        "life",
+        "named_s",
+        "prices",
+        "queued_at",
+        "wait_cause",
+    )
 
     def __init__(self, admitted: StepAdmitted, life: StepLife, now_s: float) -> None:
         self.admitted = admitted
@@ -107,6 +121,7 @@ class Step:
         self.engine_s = 0.0  # modelled work, as estimated when it was queued
         self.queued_at: WorkerId | None = None  # whose queue it is in; "" is its pool's
         self.wait_cause: WaitCause = admitted.waited
+        self.prices: tuple[Price, ...] = ()  # of the last choice, the chosen worker first; none: nobody was asked
 
     @property
     def tokens(self) -> int:
@@ -119,7 +134,19 @@ class Step:
 class Session:
     """Where a session is at home, the page chain of its last prompt, and what its tag pins."""
 
-    __slots__ = ("answered", "context_tokens", "hashes", "home", "ran_at", "root", "session", "stride", "tagged")
+    __slots__ = (
+        "answered",
+        "context_tokens",
+        "hashes",
+        "home",
+        "moved_at",
+        "ran_at",
+        "root",
+        "session",
+        "steps",
+        "stride",
+        "tagged",
+    )
 
     def __init__(self, session: SessionId, root: str) -> None:
         self.session = session
@@ -129,6 +156,8 @@ class Session:
         self.home: WorkerId = WorkerId("")
         self.context_tokens = 0
         self.ran_at: WorkerId = WorkerId("")  # its last step
+        self.steps = 0  # granted
+        self.moved_at = -STICKY_STEPS  # of them, when it was last stolen
         self.answered: dict[SessionId, None] = {}  # its sub-agents that ended with an answer, not with a tool call
         self.tagged: Tagged | None = None  # None: this leader has granted none of its steps yet
 

@@ -33,6 +33,7 @@ def making_of(settings: PlacementSettings, holder_id: str, now_s: float) -> Maki
         lookahead_steps=settings.lookahead_steps,
         supersede=settings.supersede == "on",
         preempt=settings.preempt == "on",
+        stealing=settings.stealing,
         born_s=now_s,
     )
 

@@ -45,7 +45,7 @@ from saga.placement.policy import PlacementPolicy
 from saga.placement.preemption import Preempting, PreemptionPolicy
 from saga.placement.presence import WORKER_SILENT_S, Presence
 from saga.placement.records import Step
-from saga.placement.stealing import StealPolicy
+from saga.placement.stealing import MovePolicy, StealPolicy
 from saga.placement.stories import PlacementStories
 from saga.placement.trust import Trust
 from saga.placement.word import GatewayWord
@@ -64,7 +64,7 @@ class PlacementState:
         holder_id: str,
         subjects: Subjects,
         policy: PlacementPolicy,
-        stealing: StealPolicy | None = None,
+        stealing: StealPolicy | MovePolicy | None = None,
         *,
         preemption: PreemptionPolicy | None = None,
         lookahead: int = 1,

@@ -29,8 +29,8 @@ from saga.contract.why_messages import Cached, StepTold
 from saga.kernel.effects import Decision, Effect, Publish
 from saga.kernel.stories import MAX_STORIES, Stories, Story
 from saga.placement.board import Board
+from saga.placement.candidate import Candidate
 from saga.placement.choices import Choice, told
-from saga.placement.policy import Candidate
 from saga.placement.supersession import HASH_BYTES, shared_pages
 
 Barred = Callable[[], Iterable[tuple[WorkerId, str]]]

@@ -83,6 +83,7 @@ class StepAdmitted(Message, frozen=True, kw_only=True, gc=False):
     fence: int  # of admission
     output_claim_tokens: int = 0  # KV to set aside for its answer; 0: admission has not said
     new_session: bool = False  # admission remembers no step of it
+    fits: tuple[WorkerId, ...] = ()  # of a session without a home: where admission sees room for it; empty: at `home`
 
 
 class Grant(Message, frozen=True, kw_only=True, gc=False):

@@ -8,7 +8,7 @@ from placement_story import admitted
 
 from saga.contract.ids import SessionId, WorkerId
 from saga.contract.messages import SessionsReleased, StepAdmitted
-from saga.placement.policy import Candidate
+from saga.placement.candidate import Candidate
 from saga.sim.systems.paper import ThetaAffinity
 from saga.sim.systems.pausing import PauseResume, Readiness
 from saga.sim.systems.retention import FixedTtl, StepsToRun

@@ -11,7 +11,7 @@ from saga.admission.records import Step, Workflow
 from saga.contract.ids import RootId, TenantId, WorkerId
 from saga.contract.messages import StepReady, Tag
 from saga.kernel.effects import Decision
-from saga.placement.policy import Candidate
+from saga.placement.candidate import Candidate
 from saga.sim.systems.orders import TaskTimes
 
 BATCH = 32  # requests that keep an engine busy: the published documents speak of about so many

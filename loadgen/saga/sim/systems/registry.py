@@ -23,7 +23,8 @@ from saga.engine.settings import EngineSettings, Schedule
 from saga.graph.forecast import Defaults, ForecastPolicy
 from saga.graph.forecast import Saga as SagaForecast
 from saga.placement.policy import CheapestStart, PlacementPolicy, SessionAffinity
-from saga.placement.stealing import IdleAndUneven, StealPolicy
+from saga.placement.pricing import Priced
+from saga.placement.stealing import IdleAndUneven, MovePolicy, SavedWait, StealPolicy
 from saga.sim.systems.afs import PublishedShares, by_age
 from saga.sim.systems.caps import FirstThatFit, StaticCap
 from saga.sim.systems.orders import By, ByRank, LeastAttainedSteps, TaskTimes
@@ -58,13 +59,18 @@ def _nothing() -> None:
     return None
 
 
-def _no_stealing(seed: int) -> StealPolicy | None:
+def _no_stealing(seed: int) -> StealPolicy | MovePolicy | None:
     del seed
     return None
 
 
 def _stealing(seed: int) -> StealPolicy:
     return IdleAndUneven(Random(f"{seed}/stealing"))
+
+
+def _saved_wait(seed: int) -> MovePolicy:
+    del seed
+    return SavedWait()
 
 
 class System(Struct):
@@ -76,7 +82,7 @@ class System(Struct):
     order: Callable[[], TagPolicy] = FairStart
     rank: Callable[[], Rank] = ByAge
     retention: Callable[[], RetentionPolicy] = _lru
-    stealing: Callable[[int], StealPolicy | None] = _no_stealing  # of the run's seed
+    stealing: Callable[[int], StealPolicy | MovePolicy | None] = _no_stealing  # of the run's seed
     engine: EngineSettings = EngineSettings()
     forecasts: Callable[[], ForecastPolicy | None] = SagaForecast  # None: there is no graph service
     prefetch: Callable[[], PrefetchPolicy | None] = _nothing  # with a host tier
@@ -162,7 +168,15 @@ def _paper(name: str, value: float | None, users_at_one: int) -> System:
 
 def _saga(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
-    return System(name, CheapestStart, WorkerBudgets, retention=_named("saga"), prefetch=NearReturn, supersede=True)
+    return System(
+        name,
+        Priced,
+        WorkerBudgets,
+        retention=_named("saga"),
+        stealing=_saved_wait,
+        prefetch=NearReturn,
+        supersede=True,
+    )
 
 
 def _paper_afs(name: str, value: float | None, users_at_one: int) -> System:
@@ -225,6 +239,9 @@ _MAKERS: dict[str, Maker] = {
     "saga-no-prefetch": _saga_without(prefetch=_nothing),
     "saga-no-supersession": _saga_without(supersede=False),
     "saga-no-start-price": _saga_without(placement=_own_queues),
+    "saga-cheapest-start": _saga_without(placement=CheapestStart),
+    "saga-no-stealing": _saga_without(stealing=_no_stealing),
+    "saga-steals-as-paper": _saga_without(stealing=_stealing),
     "kv-bound": _bound,
 }
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from saga.contract.ids import WorkerId
 from saga.contract.messages import StepReady
 from saga.kernel.effects import Decision
-from saga.placement.policy import Candidate
+from saga.placement.candidate import Candidate
 
 
 class RoundRobin:

@@ -1,0 +1,28 @@
+"""A worker that could run a step, as policies of placing and stealing see it."""
+
+import msgspec
+
+from saga.contract.ids import WorkerId
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Now, or when a slot frees."""
+
+    worker_id: WorkerId
+    is_home: bool = False  # of the step's session
+    cached_tokens: int  # of the step's prompt, resident there
+    coming_tokens: int = 0  # of the step's prompt, in those that run there now: resident once they are prefilled
+    leases: int
+    slots: int = 1 << 30  # leases that it takes at most, look-ahead included
+    leased_tokens: int = 0  # KV set aside for them
+    queued_steps: int = 0  # that wait there for a slot
+    leased_engine_s: float  # modelled work of what runs there
+    queued_engine_s: float  # and of what waits there for a slot
+    homed_tokens: int  # context of the sessions at home there
+    homed_sessions: int
+    kv_tokens: int
+    prompt_s_per_token: float
+    output_s_per_token: float = 0.0
+    context_s_per_token: float = 0.0
+    load_s_per_token: float = 0.0  # from its host tier; 0: there is none
+    speed: float = 1.0  # engine-seconds per second

@@ -1,0 +1,109 @@
+"""Lets steps that wait at home start elsewhere, as a policy of stealing says. Asked by `dispatch` at each tick."""
+
+from collections.abc import Callable, Iterator
+
+from saga.contract.ids import StepId
+from saga.kernel.effects import Effect
+from saga.placement.board import Board
+from saga.placement.candidates import Candidates
+from saga.placement.records import STICKY_STEPS, Step, Worker
+from saga.placement.stealing import Load, MovePolicy, StealPolicy
+
+LOOKED_AT = 4  # steps of each queue at one tick: the first in line, which nobody else can help
+
+Effects = list[Effect]
+GrantIt = Callable[[StepId, Worker, str, float], Effects]
+Room = Callable[[Worker, Step], bool]
+
+
+class Moves:
+    """Finds the steps that move, and who takes them."""
+
+    def __init__(
+        self,
+        board: Board,
+        candidates: Candidates,
+        policy: StealPolicy | MovePolicy,
+        room: Room,
+        grant: GrantIt,
+        granted: Callable[[], int],
+    ) -> None:
+        """`room`: whether a worker could start a step now. `grant`: starts it there. `granted`: steps so far; at most
+        one of STICKY_STEPS is a move."""
+        self._board = board
+        self._candidates = candidates
+        self._policy = policy
+        self._room = room
+        self._grant = grant
+        self._granted = granted
+        self._moved = 0
+
+    def run(self, now_s: float) -> Effects:
+        """What moves now."""
+        if isinstance(self._policy, StealPolicy):
+            return self._by_load(self._policy, now_s)
+        return self._by_price(self._policy, now_s)
+
+    # --- by load -----------------------------------------------------------------------------------------------
+
+    def _by_load(self, policy: StealPolicy, now_s: float) -> Effects:
+        """Each worker that may takes one step that waits for another."""
+        effects: Effects = []
+        for worker in self._board.workers.values():
+            if not worker.usable(now_s):
+                continue
+            pool = [w for w in self._board.in_pool(worker.hello.pool) if w is not worker]
+            victim = policy.victim(self._load(worker, now_s), [self._load(w, now_s) for w in pool])
+            queue = self._board.at_home.get(victim) if victim is not None else None
+            step_id = queue.oldest() if queue else None
+            if step_id is not None and self._room(worker, self._board.steps[step_id]):
+                effects += self._grant(step_id, worker, "stolen", now_s)
+        return effects
+
+    def _load(self, worker: Worker, now_s: float) -> Load:
+        worker_id = worker.hello.worker_id
+        queued = len(self._board.at_home.get(worker_id, ()))
+        if queued:
+            worker.waited_for_s = now_s
+        return Load(worker_id=worker_id, running=len(worker.leases), queued=queued, idle_s=now_s - worker.waited_for_s)
+
+    # --- by price ----------------------------------------------------------------------------------------------
+
+    def _by_price(self, policy: MovePolicy, now_s: float) -> Effects:
+        """Each step at the head of a queue goes where it starts soonest for what that costs."""
+        effects: Effects = []
+        for victim, step_id in list(self._waiting(now_s)):
+            step = self._board.steps[step_id]
+            ready = step.admitted.step
+            session = self._board.session(ready.session, ready.root)
+            sticks = session.steps - session.moved_at < STICKY_STEPS or self._moved * STICKY_STEPS >= self._granted()
+            if session.ran_at and sticks:
+                continue
+            others = [
+                worker
+                for worker in self._board.in_pool(ready.pool)
+                if worker is not victim and worker.usable(now_s) and self._may_take(worker, step)
+            ]
+            home = self._candidates.one(victim, step, session)
+            placed = policy.move(ready, home, self._candidates.of(others, step, session))
+            if placed.choice:
+                step.prices = placed.prices
+                if session.ran_at:
+                    session.moved_at = session.steps
+                    self._moved += 1
+                effects += self._grant(step_id, self._board.workers[placed.choice], placed.reason, now_s)
+        return effects
+
+    def _waiting(self, now_s: float) -> Iterator[tuple[Worker, StepId]]:
+        for worker_id, queue in self._board.at_home.items():
+            worker = self._board.workers.get(worker_id)
+            if worker is not None and worker.usable(now_s) and queue:
+                for step_id in queue.first(LOOKED_AT):
+                    yield worker, step_id
+
+    def _may_take(self, worker: Worker, step: Step) -> bool:
+        """Nobody waits there, it has room, and its sessions leave room for this one's KV too: a step that pushes out
+        what others come back for is moved at their cost."""
+        if self._board.at_home.get(worker.hello.worker_id) or not self._room(worker, step):
+            return False
+        return worker.homed_tokens + step.tokens <= worker.hello.kv_tokens
