@@ -108,7 +108,10 @@ class Story:
         return grant
 
     def take(self, grant: Grant) -> None:
-        self.hear(
+        self.hear_taken(grant)
+
+    def hear_taken(self, grant: Grant):
+        return self.hear(
             LeaseTaken(
                 step_id=grant.step_id,
                 attempt=grant.attempt,
@@ -141,6 +144,28 @@ class Story:
                 cached_tokens=0,
                 finish_reason="stop",
                 final=final,
+            )
+        )
+
+    def end(self, lease):
+        """The step under this lease is over, its session is not."""
+        ready = self.core.board.steps[lease.step_id].admitted.step
+        return self.hear(
+            StepFinished(
+                step_id=lease.step_id,
+                attempt=0,
+                lease_id=lease.lease_id,
+                worker_id=lease.worker_id,
+                gateway_id=GatewayId("g0"),
+                tenant=TenantId("t"),
+                root=ready.root,
+                session=ready.session,
+                pool=POOL,
+                prompt_tokens=ready.prompt_tokens,
+                output_tokens=100,
+                cached_tokens=0,
+                finish_reason="tool_calls",
+                tools=("bash",),
             )
         )
 

@@ -14,7 +14,8 @@ MOST_NAMED = 64  # the least full ones: a list of a thousand would cost more tha
 def openings(pool: Pool, claim_tokens: int, bound: WorkerId) -> tuple[WorkerId, ...]:
     """Workers where the step's KV fits beside what their members are forecast to need, least full first; `bound`, which
     counts it already, among them. Empty when there is no choice."""
-    if bound not in pool.workers or len(pool.workers) < 2:
+    promised = pool.promised
+    if promised is None or bound not in pool.workers or len(pool.workers) < 2:
         return ()
     fitting: list[tuple[float, WorkerId]] = []
     for worker_id, hello in pool.workers.items():
@@ -22,7 +23,7 @@ def openings(pool: Pool, claim_tokens: int, bound: WorkerId) -> tuple[WorkerId, 
         fullness = (max(pool.seats.at(worker_id).tokens) + more) / max(1, room_tokens(hello))
         if worker_id == bound:
             fitting.append((-1.0, worker_id))  # named whatever else is
-        elif fullness <= 1.0 and worker_id not in pool.promised:
+        elif fullness <= 1.0 and worker_id not in promised:
             fitting.append((fullness, worker_id))
     if len(fitting) < 2:
         return ()

@@ -101,8 +101,8 @@ class AsksAgain(Protocol):
 class KeepsPromises(Protocol):
     """Of a policy that promises workers to workflows that fit nowhere yet."""
 
-    def promised(self, pool_id: PoolId) -> frozenset[WorkerId]:
-        """Those workers."""
+    def promised(self, pool_id: PoolId) -> frozenset[WorkerId] | None:
+        """Those workers. None: new sessions begin where their workflow is bound, and placement is not asked."""
         ...
 
 

@@ -75,7 +75,8 @@ class Pool:
         self.newcomer_engine_s = 0.0  # forecast work of a workflow after its first step; a moving mean
         self.active: set[RootId] = set()
         self.seats = Seats()
-        self.promised: frozenset[WorkerId] = frozenset()  # to workflows that fit nowhere yet: nobody joins these first
+        # To those that fit nowhere yet: nobody joins these first. None: sessions begin where their workflow is bound.
+        self.promised: frozenset[WorkerId] | None = None
         self.spent_s = 0.0  # by its engines on steps that have ended, so far; modelled
         self.lost_s = 0.0  # of that, on prefilling what sessions had there and had a claim to
 

@@ -54,14 +54,20 @@ class WorkerBudgets:
         learns: bool = True,
         lenient: bool = True,
         line: Line = in_turn,
+        asks_placement: bool = True,
+        unlikely_return: float = UNLIKELY_RETURN,
     ) -> None:
         """`join_share`: of a worker's KV; `learns`: at first, to be adapted. `horizons`: the first of those in
-        `needs.py` that a newcomer must fit at. `lenient`: as `leeway.py` says. `line`: who waits, in order."""
+        `needs.py` that a newcomer must fit at. `lenient`: as `leeway.py` says. `line`: who waits, in order.
+        `asks_placement`: new sessions may begin beside their workflow's worker. `unlikely_return`: below this a session
+        has ended."""
         self._first_share = join_share
         self._horizons = horizons
         self._learns = learns
         self._lenient = lenient
         self._line = line
+        self._asks_placement = asks_placement
+        self._unlikely_return = unlikely_return
         self._margins: dict[PoolId, Margin] = {}
         self._refused: dict[PoolId, dict[RootId, Refusal]] = {}
 
@@ -69,7 +75,7 @@ class WorkerBudgets:
         """As HoldsClaims: a minute, or not at all. A place given up sooner goes to somebody who is still there when its
         KV is needed again. One that has most likely ended is held no place: its KV, the largest that it ever had, would
         be nobody's for a fifth of a short task's time."""
-        if forecast.samples and forecast.returns < UNLIKELY_RETURN:
+        if forecast.samples and forecast.returns < self._unlikely_return:
             return 0.0
         return LONGEST_HELD_S if held_s(forecast) > 0.0 else 0.0
 
@@ -77,8 +83,10 @@ class WorkerBudgets:
         """As AsksAgain: where somebody waits, a worker may have idled for long enough."""
         return [pool_id for pool_id, refused in self._refused.items() if refused]
 
-    def promised(self, pool_id: PoolId) -> frozenset[WorkerId]:
+    def promised(self, pool_id: PoolId) -> frozenset[WorkerId] | None:
         """As KeepsPromises."""
+        if not self._asks_placement:
+            return None
         refused = self._refused.get(pool_id)
         return frozenset(refusal.worker_id for refusal in refused.values()) if refused else NOBODYS
 

@@ -9,7 +9,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Now, or when a slot frees."""
 
     worker_id: WorkerId
-    is_home: bool = False  # of the step's session
+    is_home: bool = False  # of the step's session, or of its workflow when that has run nowhere
     cached_tokens: int  # of the step's prompt, resident there
     coming_tokens: int = 0  # of the step's prompt, in those that run there now: resident once they are prefilled
     leases: int

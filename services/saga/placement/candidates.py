@@ -26,15 +26,14 @@ class Candidates:
     def of(self, workers: Iterable[Worker], step: Step, session: Session) -> list[Candidate]:
         """Most workers hold nothing of the step, and few change from one step without a home to the next."""
         ready = step.admitted.step
+        home = session.home or step.admitted.home  # of one that has run nowhere: where its workflow has its budget
         resident = self._board.index.match(session.hashes, session.stride)
         coming = self._coming(step)
         found = []
         for worker in workers:
             worker_id = worker.hello.worker_id
-            if worker_id in resident or worker_id == session.home or worker_id in coming:
-                found.append(
-                    self._candidate(worker, ready, session.home, resident.get(worker_id, 0), coming.get(worker_id, 0))
-                )
+            if worker_id in resident or worker_id == home or worker_id in coming:
+                found.append(self._candidate(worker, ready, home, resident.get(worker_id, 0), coming.get(worker_id, 0)))
                 continue
             if worker.plain is None:
                 worker.plain = self._candidate(worker, ready, NO_WORKER, 0, 0)

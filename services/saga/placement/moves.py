@@ -88,9 +88,8 @@ class Moves:
             placed = policy.move(ready, home, self._candidates.of(others, step, session))
             if placed.choice:
                 step.prices = placed.prices
-                if session.ran_at:
-                    session.moved_at = session.steps
-                    self._moved += 1
+                session.moved_at = session.steps
+                self._moved += bool(session.ran_at)  # who has not run anywhere yet leaves nothing behind
                 effects += self._grant(step_id, self._board.workers[placed.choice], placed.reason, now_s)
         return effects
 

@@ -240,6 +240,13 @@ _MAKERS: dict[str, Maker] = {
     "saga-no-supersession": _saga_without(supersede=False),
     "saga-no-start-price": _saga_without(placement=_own_queues),
     "saga-cheapest-start": _saga_without(placement=CheapestStart),
+    "saga-bound": _saga_without(active_set=lambda: WorkerBudgets(asks_placement=False), stealing=_no_stealing),
+    "saga-holds-ended": _saga_without(active_set=lambda: WorkerBudgets(unlikely_return=0.0)),
+    "saga-before": _saga_without(
+        active_set=lambda: WorkerBudgets(asks_placement=False, unlikely_return=0.0),
+        placement=CheapestStart,
+        stealing=_no_stealing,
+    ),
     "saga-no-stealing": _saga_without(stealing=_no_stealing),
     "saga-steals-as-paper": _saga_without(stealing=_stealing),
     "kv-bound": _bound,
