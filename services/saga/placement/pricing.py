@@ -70,7 +70,11 @@ def price(step: StepReady, candidate: Candidate, *, returns: float = RETURNS) ->
     prefill_s = max(0, prompt_tokens - max(c.cached_tokens, c.coming_tokens)) * prompt_s
     beyond_device = max(0.0, 1.0 - c.kv_tokens / c.homed_tokens) if c.homed_tokens else 0.0
     answers = (1.0 + returns) * output_tokens
-    pass_s = BATCH * c.output_s_per_token + c.leased_tokens * c.context_s_per_token
+    # Whoever is at home there runs there again and again: what runs this moment says less. Contexts grow to the usual.
+    batch_tokens = max(c.leased_tokens, min(c.homed_tokens, c.kv_tokens))
+    sharers = max(c.leases, c.homed_sessions)
+    context_tokens = max(prompt_tokens, c.homed_tokens // max(1, c.homed_sessions))
+    pass_s = BATCH * c.output_s_per_token + batch_tokens * c.context_s_per_token
     # The fuller a pool is, the likelier somebody's KV is gone at the next return: this session's or another's. Squared,
     # because contexts grow: half full costs little, full costs everybody.
     fullness = (c.homed_tokens + prompt_tokens) / c.kv_tokens
@@ -80,7 +84,7 @@ def price(step: StepReady, candidate: Candidate, *, returns: float = RETURNS) ->
         prefill_s=prefill_s / c.speed,
         load_s=c.cached_tokens * c.load_s_per_token * beyond_device / c.speed,
         decode_s=answers * pass_s / c.speed,
-        interference_s=c.leases * (prefill_s + answers * prompt_tokens * c.context_s_per_token) / c.speed,
+        interference_s=(c.leases * prefill_s + sharers * answers * context_tokens * c.context_s_per_token) / c.speed,
         displaced_s=returns * prompt_tokens * prompt_s * fullness * fullness / c.speed,
     )
 

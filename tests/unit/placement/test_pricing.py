@@ -109,12 +109,12 @@ def test_a_faster_worker_with_more_kv_takes_more_before_both_cost_the_same():
     homed = {"slow": 0, "fast": 0}
     for _ in range(100):
         found = [
-            candidate(name, homed_tokens=homed[name], leases=homed[name] // 15_000, leased_tokens=homed[name], **kind)
+            candidate(name, homed_tokens=homed[name], homed_sessions=homed[name] // 15_000, **kind)
             for name, kind in (("slow", slow), ("fast", fast))
         ]
         homed[Priced().choose(STEP, found).choice] += 15_000
 
-    assert 2.5 < homed["fast"] / homed["slow"] < 8.0, "between the ratio of their KV and that of KV times speed"
+    assert 2.5 < homed["fast"] / homed["slow"] < 8.0, "three times the KV at more than twice the speed"
 
 
 def test_of_a_thousand_the_best_is_found_among_few():

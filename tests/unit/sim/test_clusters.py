@@ -10,7 +10,7 @@ from saga.sim.clusters import ClusterError, check_physical, known_clusters, load
 
 
 def test_all_clusters_are_physical():
-    assert known_clusters() == ["long", "paper", "small"]
+    assert known_clusters() == ["long", "paper", "small", "two-kinds"]
     for name in known_clusters():
         load_cluster(name)
     cluster, profile = load_cluster("paper")

@@ -166,6 +166,10 @@ def _paper(name: str, value: float | None, users_at_one: int) -> System:
     return System(name, ThetaAffinity, order=AgentFairShare, retention=_named("paper"), stealing=_stealing)
 
 
+def _paper_stealing(stealing: Callable[[int], StealPolicy | MovePolicy | None]) -> Maker:
+    return lambda name, _value, _users: replace(_paper(name, None, 0), stealing=stealing)
+
+
 def _saga(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
     return System(
@@ -220,6 +224,8 @@ _MAKERS: dict[str, Maker] = {
     "paper": _paper,
     "saga": _saga,
     "paper-afs": _paper_afs,
+    "paper-no-stealing": _paper_stealing(_no_stealing),
+    "paper-saved-wait": _paper_stealing(_saved_wait),
     "saga-by-age": _saga_without(active_set=lambda: WorkerBudgets(line=by_age)),
     "saga-age": _saga_without(rank=ByAge),
     "saga-las": _saga_without(rank=LeastAttained),
@@ -252,5 +258,6 @@ _MAKERS: dict[str, Maker] = {
     "kv-bound": _bound,
 }
 
-SYSTEMS = tuple(name for name in _MAKERS if name not in ("kv-bound", "paper-afs") and not name.startswith("saga-"))
+VARIANTS = ("paper-afs", "paper-no-stealing", "paper-saved-wait")  # of the published system
+SYSTEMS = tuple(name for name in _MAKERS if name not in ("kv-bound", *VARIANTS) and not name.startswith("saga-"))
 ABLATIONS = tuple(name for name in _MAKERS if name.startswith("saga-"))
