@@ -124,8 +124,8 @@ class Priced:
 
     Sessions that share a prefix meet where it is resident, or on its way, because that spares its prefill. When that
     worker is so hot that waiting and interfering there cost clearly more, the next one prefills the prefix once more
-    and the two share what comes. `clearly`: by which share, so that a prefix is copied on purpose, not by a moment's
-    noise, and a session is not sent away from where its workflow has its budget for little.
+    and the two share what comes. `clearly`: by which share of the whole price, decoding included, so that a prefix is
+    copied on purpose, not by a moment's noise, and a session is not sent away from its workflow's budget for little.
     """
 
     engine_queues = False

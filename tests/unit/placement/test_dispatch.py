@@ -5,6 +5,7 @@ from placement_story import Story, admitted, step_id
 
 from saga.contract.ids import NO_WORKER, WorkerId
 from saga.contract.messages import (
+    CostModel,
     Grant,
     NeedChain,
     PagesStored,
@@ -13,6 +14,7 @@ from saga.contract.messages import (
     WorkerLeaving,
 )
 from saga.placement.policy import CheapestStart, SessionAffinity
+from saga.placement.pricing import Priced
 
 
 @pytest.mark.parametrize(("claim_tokens", "started"), [(50, 1), (51, 0)])
@@ -169,3 +171,70 @@ def test_new_sessions_spread(policy):
 
     assert sorted(workers) == ["w0", "w1", "w2", "w3"]
     assert NO_WORKER not in workers
+
+
+def test_a_new_session_begins_only_where_admission_sees_room():
+    story = Story(Priced(), workers=4, max_running=8)
+
+    for number in range(8):
+        grant = story.grant(number, home=WorkerId("w1"), fits=(WorkerId("w1"), WorkerId("w3")))
+        assert grant.worker_id in ("w1", "w3")
+
+
+def test_where_none_of_those_serves_any_worker_will_do():
+    story = Story()
+    story.hear(WorkerLeaving(worker_id=WorkerId("w1"), epoch=1, engine_died=True))
+
+    assert story.grant(1, home=WorkerId("w1"), fits=(WorkerId("w1"),)).worker_id == "w0"
+
+
+def test_a_session_that_has_a_home_goes_there_whatever_else_has_room():
+    story = Story(workers=3)
+    first = story.grant(1, session="s")
+    story.take(first)
+    story.finish(first)
+    elsewhere = tuple(WorkerId(f"w{n}") for n in range(3) if f"w{n}" != first.worker_id)
+
+    assert story.grant(2, session="s", fits=elsewhere).worker_id == first.worker_id
+
+
+PREFIX = b"".join(n.to_bytes(8, "little") for n in range(1, 241))  # 3,840 tokens
+
+
+def siblings(story: Story, count: int, **facts) -> list[str]:
+    """Where sub-agents that share a prefix begin, all asked at once: nothing is prefilled yet."""
+    everywhere = tuple(story.core.board.workers)
+    grants = []
+    for number in range(count):
+        own = PREFIX + bytes([number + 1] * 8)
+        grants += story.hear(
+            admitted(number, prompt=4_000, new_hashes=own, home=WorkerId("w0"), fits=everywhere, **facts)
+        )
+    return [grant.worker_id for grant in grants]
+
+
+def test_few_sub_agents_meet_where_the_first_one_prefills_their_prefix():
+    story = Story(Priced(), workers=4, kv_tokens=4_000_000, max_running=64, cost=CostModel(prompt_s_per_token=1e-3))
+
+    assert siblings(story, 3) == ["w0"] * 3
+
+
+def test_many_sub_agents_spread_because_their_worker_gets_hot():
+    cost = CostModel(prompt_s_per_token=1e-4, output_s_per_token=1e-3, context_s_per_token=5e-8)
+    story = Story(Priced(), workers=4, kv_tokens=100_000, max_running=64, cost=cost)
+
+    homes = siblings(story, 32)
+
+    assert len(homes) == 32
+    assert len(set(homes)) == 4
+    assert max(homes.count(home) for home in homes) <= 20
+
+
+def test_a_step_keeps_the_prices_that_its_home_was_chosen_by():
+    story = Story(Priced())
+    story.grant(1)
+
+    step = story.core.board.steps[step_id(1)]
+
+    assert step.prices[0].worker_id == "w0"
+    assert len(step.prices) == 2
