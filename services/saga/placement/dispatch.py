@@ -56,9 +56,8 @@ class Dispatcher:
         self._supersede = supersede
         self._admission_fence = 0
         self._leases_given = 0
-        self.weighed: Callable[[StepId, Sequence[Candidate], Decision[WorkerId]], None] | None = (
-            None  # who wants to know
-        )
+        # Who wants to know what was chosen from.
+        self.weighed: Callable[[StepId, Sequence[Candidate], Decision[WorkerId]], None] | None = None
 
     def stale_admission(self, fence: int) -> bool:
         """Whether this comes from an admission that has been replaced."""

@@ -21,7 +21,7 @@ OUTPUT_TOKENS: Final = 256  # of a usual answer, by the same order of magnitude
 BATCH: Final = 32  # sequences over which a profile spreads what a pass costs: `saga.engine.profile.NOMINAL_BATCH`
 UNKNOWN_PROMPT_S: Final = 1e-4  # per token, of an engine that has not said
 MOST_PRICED: Final = 8  # of the workers of one kind that hold nothing of a step, and of those that hold some
-EXPLAINED: Final = 4  # prices kept with a decision: the cheapest, and home
+EXPLAINED: Final = 6  # prices kept with a decision: the chosen, and the cheapest
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
