@@ -4,7 +4,8 @@ import pytest
 
 from saga.admission.policy import Everybody
 from saga.admission.worker_budgets import WorkerBudgets
-from saga.placement.policy import CheapestStart
+from saga.placement.pricing import Priced
+from saga.placement.stealing import SavedWait
 from saga.sim.systems.registry import SYSTEMS, UnknownSystemError, make_system
 from saga.worker.retention import Saga
 
@@ -48,7 +49,8 @@ def test_engines_keep_session_tags_only_where_the_retention_policy_sets_them():
 def test_saga_is_the_present_policies_of_the_mesh():
     saga = make_system("saga", 10)
 
-    assert saga.placement is CheapestStart
+    assert saga.placement is Priced
+    assert isinstance(saga.stealing(1), SavedWait)
     assert saga.active_set is WorkerBudgets
     assert isinstance(saga.retention(), Saga)
 
