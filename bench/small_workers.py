@@ -3,8 +3,9 @@
 The plan of `saga bench live` (16 recorded sessions, 10 steps each, gaps up to 20 s, all begun at once) in virtual time,
 over several choices of sessions and sizes of KV: mean TCT, its 95th percentile, and tokens prefilled though they had
 been cached once, means over the choices; beside them the same without the leeway of `admission/leeway.py`.
+`--engine-speed 16` makes the engine as fast, beside the gaps, as the tiny model on a CPU in sglang_retention.py.
 Needs recorded sessions; says so and ends otherwise.
-Run: python bench/small_workers.py [--seeds 16] [--kv-tokens 8192,12288] [--systems A,B] [--json FILE]
+Run: python bench/small_workers.py [--seeds 16] [--kv-tokens 8192,12288] [--systems A,B] [--gap-cap 4] [--json FILE]
 """
 
 import argparse
@@ -44,17 +45,23 @@ class Replayed(msgspec.Struct, frozen=True):
     failures: int
 
 
-def replay(sessions: Path, kv_tokens: int, system: str, seed: int) -> Replayed:
-    """`kv_tokens` of each worker, after shrinking."""
+def replay(sessions: Path, kv_tokens: int, system: str, seed: int, gap_cap_s: float, times: float) -> Replayed:
+    """`kv_tokens` of each worker, after shrinking. `times`: as fast as the profile says."""
     settings = BenchSettings(
-        sessions=sessions, limit=16, max_steps=10, gap_cap_s=20.0, shrink=SHRINK, workers=2, seed=seed
+        sessions=sessions, limit=16, max_steps=10, gap_cap_s=gap_cap_s, shrink=SHRINK, workers=2, seed=seed
     )
     chosen, _ = load_sessions(settings)
     engines = msgspec.structs.replace(own_engines(settings), kv_tokens=kv_tokens * SHRINK)
     profile = load_profile(settings.profile).with_page_tokens(engines.page_tokens).shrunk(SHRINK)
     run = PlannedRun(
         system=system,
-        profile=msgspec.structs.replace(profile, kv_tokens=kv_tokens),
+        profile=msgspec.structs.replace(
+            profile,
+            kv_tokens=kv_tokens,
+            peak_flops=times * profile.peak_flops,
+            mem_bytes_per_s=times * profile.mem_bytes_per_s,
+            overhead_s=profile.overhead_s / times,
+        ),
         workers=engines.workers,
         speed=engines.speed,
         delays=Delays(),
@@ -81,6 +88,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=16, help="choices of sessions")
     parser.add_argument("--kv-tokens", default=POOLS, help="of each worker")
     parser.add_argument("--systems", default=SYSTEMS)
+    parser.add_argument("--gap-cap", type=float, default=20.0, help="longest gap, seconds")
+    parser.add_argument("--engine-speed", type=float, default=1.0, help="times as fast as the profile")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
@@ -88,7 +97,7 @@ def main() -> int:
         print(f"{flags.sessions} is missing: left out")
         return 0
     cases = [
-        (flags.sessions, int(kv_tokens), system, seed)
+        (flags.sessions, int(kv_tokens), system, seed, flags.gap_cap, flags.engine_speed)
         for kv_tokens in flags.kv_tokens.split(",")
         for system in flags.systems.split(",")
         for seed in range(flags.seeds)
