@@ -31,7 +31,7 @@ from saga.load.mesh_target import Engines, Target, check_systems, first_model, o
 from saga.load.plan import Plan
 from saga.load.planner import build_plan
 from saga.load.replay import Replay, Replayed, ReplaySettings
-from saga.load.settings import CODING_SESSIONS, DEFAULT_SESSIONS, SWE_BENCH, WORKLOADS, BenchSettings
+from saga.load.settings import CODING_SESSIONS, SWE_BENCH, WORKLOADS, BenchSettings, recorded_sessions
 from saga.load.trace import Session
 from saga.sim.measured import Measured, measure
 from saga.sim.planned import PlannedResult, PlannedRun, simulate_plan
@@ -267,7 +267,7 @@ def _settings(flags: argparse.Namespace) -> BenchSettings:
 def main() -> int:
     """0 whenever it ran."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sessions = Path(os.environ.get("SAGA_SESSIONS", DEFAULT_SESSIONS))
+    sessions = recorded_sessions()
     parser.add_argument("--workload", choices=WORKLOADS, default=CODING_SESSIONS if sessions.is_file() else SWE_BENCH)
     parser.add_argument("--sessions", type=Path, default=sessions, metavar="FILE")
     parser.add_argument("--systems", default="session-affinity,saga", metavar="A,B")

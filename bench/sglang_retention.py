@@ -9,7 +9,6 @@ Run: python bench/sglang_retention.py --seeds 3 --json FILE
 """
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from saga.load.cli import main as bench
-from saga.load.settings import DEFAULT_SESSIONS
+from saga.load.settings import recorded_sessions
 
 ENVIRONMENT = Path(__file__).parents[1] / ".venv-sglang"
 SYSTEMS = ("session-affinity", "saga-no-tags", "saga")
@@ -29,7 +28,7 @@ GOAL = 0.20
 def main() -> int:
     """0 if all steps of all systems were answered."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--sessions", type=Path, default=Path(os.environ.get("SAGA_SESSIONS", DEFAULT_SESSIONS)))
+    parser.add_argument("--sessions", type=Path, default=recorded_sessions())
     parser.add_argument("--limit", type=int, default=16, help="sessions")
     parser.add_argument("--max-steps", type=int, default=10, help="first steps of each")
     parser.add_argument("--gap-cap", type=float, default=20.0, help="longest gap, seconds")

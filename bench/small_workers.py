@@ -9,7 +9,6 @@ Run: python bench/small_workers.py [--seeds 16] [--kv-tokens 8192,12288] [--syst
 """
 
 import argparse
-import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -24,7 +23,7 @@ from saga.engine.profile import load_profile
 from saga.load.bench_live import load_sessions, plan_settings
 from saga.load.mesh_target import own_engines
 from saga.load.planner import build_plan
-from saga.load.settings import DEFAULT_SESSIONS, BenchSettings
+from saga.load.settings import BenchSettings, recorded_sessions
 from saga.sim.planned import PlannedRun, simulate_plan
 from saga.sim.world import Delays
 
@@ -84,7 +83,7 @@ def replay(sessions: Path, kv_tokens: int, system: str, seed: int, gap_cap_s: fl
 def main() -> int:
     """0 if every task of every system ended."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--sessions", type=Path, default=Path(os.environ.get("SAGA_SESSIONS", DEFAULT_SESSIONS)))
+    parser.add_argument("--sessions", type=Path, default=recorded_sessions())
     parser.add_argument("--seeds", type=int, default=16, help="choices of sessions")
     parser.add_argument("--kv-tokens", default=POOLS, help="of each worker")
     parser.add_argument("--systems", default=SYSTEMS)

@@ -3,6 +3,7 @@
 Not parsing (cli) and not running (bench_live). A flag that is given always beats a preset.
 """
 
+import os
 from pathlib import Path
 
 from msgspec import Struct
@@ -16,6 +17,16 @@ WORKLOADS = (CODING_SESSIONS, SWE_BENCH)
 
 DEFAULT_SESSIONS = "../shared/traces/coding-sessions.jsonl.gz"
 SYNTHETIC_TASKS = 40
+
+
+USUAL_SESSIONS = f"SAGA_SESSIONS, or {DEFAULT_SESSIONS}"
+
+
+def recorded_sessions() -> Path:
+    """Where recorded sessions are: SAGA_SESSIONS, else the usual place. There may be none."""
+    return Path(os.environ.get("SAGA_SESSIONS") or DEFAULT_SESSIONS)
+
+
 SHRUNK_PAGE_TOKENS = 16
 
 

@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from saga.load.settings import DEFAULT_SESSIONS
+from saga.load.settings import USUAL_SESSIONS, recorded_sessions
 from saga.load.trace import TraceError
 from saga.sim.bench import SEEDS, Comparison, Results, as_json, compare, count_runs
 from saga.sim.clusters import known_clusters
@@ -29,7 +29,12 @@ def add_parsers(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         description="Run the cores of the live services in virtual time and compare task completion times.",
     )
     sim.add_argument("--workload", default="swe-bench", metavar="W", help=f"{', '.join(WORKLOADS)} (swe-bench)")
-    sim.add_argument("--sessions", type=Path, metavar="FILE", help=f"recorded sessions (default {DEFAULT_SESSIONS})")
+    sim.add_argument(
+        "--sessions",
+        type=Path,
+        metavar="FILE",
+        help=f"recorded sessions ({USUAL_SESSIONS})",
+    )
     sim.add_argument("--skip-bad", action="store_true", help="leave out lines of the sessions that do not parse")
     sim.add_argument(
         "--system", type=_names, dest="systems", default=SYSTEMS, metavar="A,B", help=f"of {', '.join(SYSTEMS)}"
@@ -109,7 +114,7 @@ def _comparison(flags: argparse.Namespace) -> Comparison:
     recorded = needs_sessions(flags.workload)
     return Comparison(
         workload=flags.workload,
-        sessions=(flags.sessions or Path(DEFAULT_SESSIONS)) if recorded else None,
+        sessions=(flags.sessions or recorded_sessions()) if recorded else None,
         skip_bad=flags.skip_bad,
         systems=flags.systems,
         cluster=flags.cluster,

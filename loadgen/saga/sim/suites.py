@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from saga.load.settings import DEFAULT_SESSIONS
+from saga.load.settings import recorded_sessions
 from saga.sim.bench import Comparison
 from saga.sim.systems.registry import SYSTEMS
 from saga.sim.workloads import needs_sessions
@@ -62,7 +62,7 @@ def _complete(comparison: Comparison) -> Comparison:
     if comparison.systems == ALL:
         comparison = replace(comparison, systems=SYSTEMS)
     if needs_sessions(comparison.workload) and comparison.sessions is None:
-        return replace(comparison, sessions=Path(DEFAULT_SESSIONS))
+        return replace(comparison, sessions=recorded_sessions())
     return comparison
 
 

@@ -52,3 +52,13 @@ def test_an_unknown_suite_names_the_known_ones():
 def test_a_missing_file_says_so():
     with pytest.raises(SuiteError, match="No such file"):
         load_suite("/nonesuch.toml")
+
+
+def test_recorded_sessions_are_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    suite = tmp_path / "mine.toml"
+    suite.write_text(
+        '[[comparison]]\nworkload = "coding-sessions"\ncluster = "long"\nsystems = ["saga"]\npressures = [1]\n'
+    )
+    monkeypatch.setenv("SAGA_SESSIONS", str(tmp_path / "day.jsonl"))
+
+    assert [comparison.sessions for comparison in load_suite(str(suite))] == [tmp_path / "day.jsonl"]

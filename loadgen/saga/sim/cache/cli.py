@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from saga.load.settings import CODING_SESSIONS, DEFAULT_SESSIONS
+from saga.load.settings import CODING_SESSIONS, USUAL_SESSIONS, recorded_sessions
 from saga.load.trace import TraceError, read_sessions
 from saga.sim.cache.access import SEED, Limits
 from saga.sim.cache.bench import (
@@ -51,7 +51,11 @@ def add_parser(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     cache.add_argument("--seed", type=int, default=SEED, metavar="N", help=f"of the draw (default {SEED})")
     cache.add_argument(
-        "--trace", type=Path, default=Path(DEFAULT_SESSIONS), metavar="FILE", help=f"default {DEFAULT_SESSIONS}"
+        "--trace",
+        type=Path,
+        default=recorded_sessions(),
+        metavar="FILE",
+        help=f"default {USUAL_SESSIONS}",
     )
     cache.add_argument(
         "--capacity",
