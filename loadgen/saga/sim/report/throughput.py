@@ -6,6 +6,7 @@ One chart for each condition in which systems named `saga-fills:<share>` were ru
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from matplotlib.axes import Axes
 from msgspec import Struct
 
 from saga.sim.figures import Run
@@ -18,6 +19,16 @@ FILLS: Final = "saga-fills:"
 WIDTH, HEIGHT = 552, 390
 LEAST_POINTS: Final = 2
 ROOM: Final = 0.08
+LINE_PX: Final = 17.0  # of a name
+LEADER: Final = {
+    "arrowstyle": "-",
+    "color": SOFT,
+    "linewidth": 0.6,
+    "alpha": 0.5,
+    "shrinkA": 2,
+    "shrinkB": 5,
+    "relpos": (0.0, 0.5),
+}
 
 
 class Point(Struct, frozen=True):
@@ -55,18 +66,43 @@ def _draw(condition: Condition, settings: Sequence[Point], learnt: Sequence[Poin
         for point in (*settings, *learnt):
             colour = plain if point.name else ours
             (dot,) = axes.plot([point.per_min], [point.tct_s], color=colour, marker="o", markersize=7, zorder=3)
-            told = f"{float(point.name):.0%} of KV" if point.name else f"{SAGA}: learnt"
-            drawn.tip(dot, f"{told}: {point.per_min:.2f} tasks/min, mean TCT {point.tct_s:,.0f} s")
-            axes.annotate(
-                told,
-                (point.per_min, point.tct_s),
-                xytext=(8, 4),
-                textcoords="offset points",
-                color=SOFT if point.name else INK,
-                weight="normal" if point.name else "bold",
-                fontsize=10.5,
-            )
+            drawn.tip(dot, f"{_told(point)}: {point.per_min:.2f} tasks/min, mean TCT {point.tct_s:,.0f} s")
         axes.margins(ROOM)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:,.0f}" if f"{value:.0e}"[0] in "25" else "")
         axes.set_xlabel("tasks a minute, all users at work")
         axes.set_ylabel("mean TCT (s)")
+        _label(axes, (*settings, *learnt))
         return drawn.svg(f"{condition.title}: mean task completion time against tasks a minute, by share of KV filled")
+
+
+def _told(point: Point) -> str:
+    return f"{float(point.name):.0%} of KV" if point.name else f"{SAGA}: learnt"
+
+
+def _label(axes: Axes, points: Sequence[Point]) -> None:
+    """Names in a column beside the chart, each with a line to its point: near the optimum points lie on each other."""
+    height = axes.get_window_extent().height
+    at = {
+        id(point): axes.transAxes.inverted().transform(axes.transData.transform(_place(point)))[1] for point in points
+    }
+    lowest = 0.0
+    for point in sorted(points, key=lambda each: each.tct_s):
+        lowest = max(lowest, at[id(point)])
+        axes.annotate(
+            _told(point),
+            _place(point),
+            xytext=(1.04, lowest),
+            textcoords="axes fraction",
+            va="center",
+            color=SOFT if point.name else INK,
+            weight="normal" if point.name else "bold",
+            fontsize=10.5,
+            arrowprops=LEADER,
+        )
+        lowest += LINE_PX / height
+
+
+def _place(point: Point) -> tuple[float, float]:
+    return point.per_min, point.tct_s
