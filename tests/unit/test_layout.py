@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 ROOTS = [ROOT / name / "saga" for name in ("shared", "services", "loadgen")]
 NO_SERVICES = ("cli", "client")
 PUBLIC = {"client"}  # packages that programs outside import by name
-SHELLS = ("service", "config", "__main__", "http_*", "zmq_*")
+SHELLS = ("service", "config", "__main__", "http_*", "zmq_*", "*_metrics")
 IMPURE = {
     "aiohttp",
     "asyncio",

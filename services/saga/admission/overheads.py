@@ -16,11 +16,32 @@ EVICTED: Final = "evicted"  # it had a claim, and its KV was let go all the same
 CAUSES: Final = (PAUSED, MOVED, EVICTED)
 
 
+OWN: Final = "own"  # none of these: its own long gap, or nothing that we know
+CACHED: Final = "cached"
+NEW: Final = "new"
+REGENERATED: Final = "regenerated"
+
+
 class Overheads:
-    """Modelled engine-seconds by cause, of steps that have ended."""
+    """Of steps that have ended: modelled engine-seconds by cause, and what became of their prompts' tokens.
+
+    A token of a prompt was cached; or it was prefilled for the first time (new); or its session had prefilled it
+    before, and it was gone (regenerated, by cause).
+    """
 
     def __init__(self) -> None:
         self.lost_s: dict[str, float] = dict.fromkeys(CAUSES, 0.0)
+        self.prompt_tokens: dict[str, float] = dict.fromkeys((CACHED, NEW, REGENERATED), 0.0)
+        self.regenerated_tokens: dict[str, float] = dict.fromkeys((*CAUSES, OWN), 0.0)
+
+    def count(self, step: Step, prompt_tokens: int, cached_tokens: int, cause: str) -> None:
+        """A step has ended, with a prompt and a cached part of it that turned out to be this long."""
+        cached = min(cached_tokens, prompt_tokens)
+        regenerated = max(0, known_tokens(step, prompt_tokens) - cached)
+        self.prompt_tokens[CACHED] += cached
+        self.prompt_tokens[REGENERATED] += regenerated
+        self.prompt_tokens[NEW] += prompt_tokens - cached - regenerated
+        self.regenerated_tokens[cause or OWN] += regenerated
 
     def book(self, cause: str, lost_s: float) -> None:
         """A step that ended had to prefill this much again."""
@@ -36,5 +57,10 @@ def cause_of(step: Step, session: Session, pool: Pool) -> str:
 
 def spared_tokens(step: Step, prompt_tokens: int, cached_tokens: int, cause: str) -> int:
     """Of its prompt, as long as that turned out to be: what its tenant does not pay the prefill of."""
-    known_tokens = min(step.step.base_pages * step.step.page_tokens, prompt_tokens - 1)
-    return max(cached_tokens, known_tokens) if cause else cached_tokens
+    return max(cached_tokens, known_tokens(step, prompt_tokens)) if cause else cached_tokens
+
+
+def known_tokens(step: Step, prompt_tokens: int) -> int:
+    """Of its prompt, as long as that turned out to be: what its session had prefilled before. The last token never
+    counts: an engine always computes that."""
+    return min(step.step.base_pages * step.step.page_tokens, prompt_tokens - 1)

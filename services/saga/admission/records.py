@@ -49,6 +49,7 @@ class Workflow:
         "steps",
         "submitted_s",
         "tenant",
+        "unseen",
     )
 
     def __init__(self, step: StepReady, submitted_s: float) -> None:
@@ -65,6 +66,7 @@ class Workflow:
         self.remaining_engine_s = 0.0  # forecast, of all its sessions; of newcomers in general while none has come
         self.bound: WorkerId = NO_WORKER  # where its steps go, by choice of a policy that binds workflows to workers
         self.last_sign_s = submitted_s
+        self.unseen = False  # known from the table alone: this leader has heard of no step of it
         self.sessions: dict[SessionId, Session] = {}
         self.steps: dict[StepId, Step] = {}
 
@@ -78,6 +80,7 @@ class Workflow:
         workflow.served_s, workflow.remaining_engine_s = saved.served_s, 0.0
         workflow.agent_class, workflow.bound = "", NO_WORKER
         workflow.last_sign_s = now_s
+        workflow.unseen = True
         workflow.steps = {}
         workflow.sessions = {s.session: Session(s.session, s.parent, s.home, s.context_tokens) for s in saved.sessions}
         return workflow

@@ -152,6 +152,7 @@ class Roster:
         self.weights = Weights(self._left)
         self.tenants = TenantBooks()
         self.told: Callable[[Workflow, str], None] | None = None  # who wants to know of who joins and leaves
+        self.over: Callable[[Workflow], None] | None = None  # who wants to know of who is over
         self._rank = rank
         self._wait_bound_s = wait_bound_s
 
@@ -323,6 +324,8 @@ class Roster:
         self.weights.over(workflow)
         self.expectations.learn(workflow)
         self.tenants.known(workflow, -1)
+        if self.over is not None:
+            self.over(workflow)
 
     def _leave(self, pool: Pool, workflow: Workflow) -> None:
         self.pause(workflow)

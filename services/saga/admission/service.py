@@ -10,6 +10,7 @@ from saga.admission.order import ORDERS
 from saga.admission.policies import POLICIES
 from saga.admission.ranks import RANKS
 from saga.admission.state import AdmissionState
+from saga.admission.task_metrics import TaskMetrics
 from saga.contract.ids import TenantId
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.contract.tenants import TERMS_BUCKET, BadRowError, TenantTerms, check_tenant, read_terms
@@ -68,6 +69,7 @@ async def serve(app: App) -> None:
     handle = recorded(app.shared.record, "admission", holder_id, making, state.handle)
     driver = Driver(state, bus, write_behind=table.take, clock=clock, handle=handle)
     _watch_levels(state)
+    TaskMetrics(state)
 
     async def read_table() -> None:
         await driver.tell(Loaded(await table.load()))

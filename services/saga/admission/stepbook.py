@@ -135,7 +135,7 @@ class StepBook:
         step = self.steps[ready.step_id] = workflow.steps[ready.step_id] = Step(ready, now_s, output_tokens)
         self._waiting.add(ready.step_id)
         self._roster.tenants.waits(step)
-        workflow.last_sign_s = now_s
+        workflow.last_sign_s, workflow.unseen = now_s, False
         session = workflow.sessions.get(ready.session)
         if session is None:
             workflow.forget_sessions(now_s)
@@ -260,6 +260,7 @@ class StepBook:
         cause = cause_of(step, session, pool)
         session.taken = ""
         prompt_tokens, cached_tokens = finished.prompt_tokens, finished.cached_tokens
+        self.overheads.count(step, prompt_tokens, cached_tokens, cause)
         true_s = pool.cost.step_s(prompt_tokens, cached_tokens, finished.output_tokens)
         cached_tokens = spared_tokens(step, prompt_tokens, cached_tokens, cause)
         paid_s = pool.cost.step_s(prompt_tokens, cached_tokens, finished.output_tokens)

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from saga.contract.subjects import Subjects
 from saga.placement.config import PREFIX, PlacementSettings
+from saga.placement.grant_metrics import counted
 from saga.placement.lease_accounts import ENDS
 from saga.placement.making import Making, make_core
 from saga.placement.policy import POLICIES
@@ -48,7 +49,7 @@ async def serve(app: App) -> None:
     state = make_core(making)
     bus = await app.connect()
     handle = recorded(app.shared.record, "placement", holder_id, making, state.handle)
-    driver = Driver(state, bus, clock=clock, handle=watched(handle, clock))
+    driver = Driver(state, bus, clock=clock, handle=counted(watched(handle, clock)))
     _watch_levels(state)
 
     candidate = Candidate(

@@ -14,7 +14,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -66,9 +66,21 @@ def histogram(
 
 def levels(name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
     """A gauge for each entry of what `read` says when it is scraped; `read` bounds how many. The last reader counts."""
+    _read_by(name, text, label, read, GaugeMetricFamily)
+
+
+def counts(name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+    """As `levels`, of counts that a core keeps and that only grow; `name` ends with `_total`."""
+    _read_by(name, text, label, read, CounterMetricFamily)
+
+
+Family = type[GaugeMetricFamily] | type[CounterMetricFamily]
+
+
+def _read_by(name: str, text: str, label: str, read: Callable[[], Mapping[str, float]], family: Family) -> None:
     known = _readers.get(name)
     if known is None:
-        known = _readers[name] = _Levels(name, text, label)
+        known = _readers[name] = _Levels(name, text, label, family)
         REGISTRY.register(known)
     known.read = read
 
@@ -76,12 +88,12 @@ def levels(name: str, text: str, label: str, read: Callable[[], Mapping[str, flo
 class _Levels(Collector):
     """As prometheus_client wants it."""
 
-    def __init__(self, name: str, text: str, label: str) -> None:
-        self._name, self._text, self._label = name, text, label
+    def __init__(self, name: str, text: str, label: str, family: Family) -> None:
+        self._name, self._text, self._label, self._family = name, text, label, family
         self.read: Callable[[], Mapping[str, float]] = dict
 
     def collect(self) -> Iterable[Metric]:
-        family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
+        family = self._family(self._name, self._text, labels=[self._label])
         for entry, value in self.read().items():
             family.add_metric([entry], value)
         return [family]
