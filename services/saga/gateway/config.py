@@ -10,6 +10,7 @@ from saga.runtime.config import DEFAULT_NATS_URL
 
 PREFIX: Final = "SAGA_GATEWAY_"
 MIB: Final = 1024 * 1024
+_URL: Final = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -38,6 +39,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     stalled_s: float = 120.0  # a client that takes nothing of its stream for so long is let go
     keepalive_s: float = 10.0  # silence after which a waiting stream gets a comment
     connect_s: float = 2.0  # to reach an engine
+    otlp_endpoint: str = ""  # base URL of an OpenTelemetry collector that takes OTLP over HTTP; empty: no traces
     drain_s: float = 20.0  # for requests in flight when told to stop
 
     def __post_init__(self) -> None:
@@ -59,6 +61,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("port", "chain_bytes", "resume_bytes", "drain_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must not be negative")
+        if self.otlp_endpoint and not _URL.fullmatch(self.otlp_endpoint):
+            raise ValueError(
+                f"{PREFIX}OTLP_ENDPOINT={self.otlp_endpoint!r} must be http://HOST:PORT or https://HOST:PORT"
+            )
         folders = self.tokenizer_folders()
         if self.tokenization == "gateway" and not folders:
             raise ValueError(

@@ -36,6 +36,7 @@ from saga.gateway.http_peers import Peers
 from saga.gateway.http_prefetch import Prefetcher
 from saga.gateway.http_prompts import Prompts, Ready
 from saga.gateway.http_receipts import Explainer, Receipts
+from saga.gateway.http_traces import Traces, handed_on
 from saga.gateway.hygiene import Hygiene
 from saga.gateway.identity import IDENTITY, Identities, Identity, told_of
 from saga.gateway.prompt_tokens import Tokenizer
@@ -64,11 +65,13 @@ class Completions:
         engines: EngineClient,
         tenants: Tenants,
         tokenizers: Mapping[str, Tokenizer],
+        traces: Traces | None = None,
     ) -> None:
         self._settings = settings
         self._desk = desk
         self._engines = engines
         self._tenants = tenants
+        self._traces = traces
         self._chains = SessionChains(settings.chain_bytes)
         send_ids = settings.tokenization == "gateway"
         self._prompts = Prompts(tokenizers, engines, self._chains, send_ids=send_ids)
@@ -147,6 +150,8 @@ class Completions:
             if not self._live:
                 self._idle.set()
             log_line(live)
+            if live.trace is not None:
+                live.trace.end(live)
 
     async def _serve(self, request: web.Request, live: Live) -> web.StreamResponse:
         tenant = self._tenants.of(request.headers.get("Authorization"), request.headers.get("x-api-key"))
@@ -186,6 +191,8 @@ class Completions:
             read_s=read_s,
             agent_class=live.noise.agent_class,
         )
+        if self._traces is not None:
+            live.trace = self._traces.begin(live, live.step, request.headers)
         explainer = None
         if wanted(request.headers.get(EXPLAIN)):
             sent = _sent(live, asked, last, prompt, pool, self._chains.ran_at(whose.session))
@@ -204,6 +211,7 @@ class Completions:
             keepalive_s=self._settings.keepalive_s,
             resume_bytes=self._settings.resume_bytes,
             body_left=live.body.left,
+            context=handed_on(request.headers) if live.trace is None else live.trace.context,
             stalled_s=self._settings.stalled_s,
             words=ready.words,
             ids=ready.ids,

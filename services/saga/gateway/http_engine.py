@@ -49,9 +49,9 @@ class _Engine:
         self.head = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: "
         self.idle: deque[Connection] = deque()
 
-    def request_head(self, path: str, body_bytes: int) -> bytes:
-        """Request line and headers."""
-        return f"POST {self.prefix}{path} HTTP/1.1\r\n{self.head}{body_bytes}\r\n\r\n".encode()
+    def request_head(self, path: str, body_bytes: int, more: bytes) -> bytes:
+        """Request line and headers. `more`: header lines, each with its end."""
+        return f"POST {self.prefix}{path} HTTP/1.1\r\n{self.head}{body_bytes}\r\n".encode() + more + b"\r\n"
 
     def take(self, now_s: float) -> Connection | None:
         """A connection used a moment ago, if there is one."""
@@ -83,10 +83,13 @@ class EngineClient:
         self._connect_s = connect_s
         self._engines: dict[str, _Engine] = {}
 
-    async def post(self, engine_url: str, path: str, body: bytes, departure: Departure) -> Reply:
-        """The engine's answer, its head read and its body not. Raises EngineLostError, LeaseLostError."""
+    async def post(self, engine_url: str, path: str, body: bytes, departure: Departure, headers: bytes = b"") -> Reply:
+        """The engine's answer, its head read and its body not. Raises EngineLostError, LeaseLostError.
+
+        `headers`: more lines of the request's head, each with its end.
+        """
         engine = self._engine(engine_url)
-        head = engine.request_head(path, len(body))
+        head = engine.request_head(path, len(body), headers)
         idle = engine.take(time.monotonic())
         if idle is not None:
             # Closed by the engine just as we wrote: that says nothing about the engine, and another idle one is as old.

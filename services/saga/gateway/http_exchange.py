@@ -57,6 +57,7 @@ class Exchange:
         resume_bytes: int,
         stalled_s: float,
         body_left: Callable[[], None],
+        context: bytes,
         words: Callable[[str], bytes] | None,
         ids: Mapping[str, object],
     ) -> None:
@@ -71,6 +72,7 @@ class Exchange:
         self._read_s = read_s
         self._keepalive_s = keepalive_s
         self._body_left = body_left
+        self._context = context  # header lines: the trace that the request is part of
         self._client = ClientStream(request, stalled_s)
         self._sent = Transcript(resume_bytes, dialect, opening_events, words)
         self._sent_tokens = 0  # of text, before the present attempt
@@ -182,7 +184,7 @@ class Exchange:
             async with asyncio.timeout(None) as scope:
                 ticket.cut = lambda: scope.reschedule(loop.time())
                 self._at_engine = (grant.engine_url, request_id)
-                reply = await self._engines.post(grant.engine_url, self._dialect.path, body, departure)
+                reply = await self._engines.post(grant.engine_url, self._dialect.path, body, departure, self._context)
                 try:
                     self._left(departure)
                     return await self._answered(ticket, reply, run)

@@ -8,6 +8,7 @@ from saga.gateway import http_metrics as metrics
 from saga.gateway.dialects.dialect import Dialect
 from saga.gateway.http_body import HeldBody
 from saga.gateway.http_exchange import Exchange
+from saga.gateway.http_traces import StepTrace
 from saga.gateway.hygiene import CLEAN
 from saga.gateway.identity import Identity
 from saga.runtime.log import get_logger
@@ -29,6 +30,7 @@ class Live:
         "step",
         "step_id",
         "tenant",
+        "trace",
         "whose",
     )
 
@@ -44,6 +46,7 @@ class Live:
         self.outcome = "failed"
         self.error = ""
         self.noise = CLEAN
+        self.trace: StepTrace | None = None
 
 
 def log_line(live: Live) -> None:

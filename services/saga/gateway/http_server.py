@@ -23,6 +23,7 @@ from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_protocol import GatewayRunner
 from saga.gateway.http_receipts import PATH as STEPS_PATH
+from saga.gateway.http_traces import Traces
 from saga.gateway.http_workflows import PATH as WORKFLOWS_PATH
 from saga.gateway.http_workflows import Workflows
 from saga.gateway.prompt_tokens import Tokenizer
@@ -46,12 +47,13 @@ class HttpServer:
         engines: EngineClient,
         tenants: Tenants,
         tokenizers: Mapping[str, Tokenizer] | None = None,
+        traces: Traces | None = None,
     ) -> None:
         """`tokenizers`: by model, `*` for all others; a model without one is taken to have a token a byte."""
         self._settings = settings
         self._desk = desk
         self._tenants = tenants
-        self._completions = Completions(settings, desk, engines, tenants, tokenizers or {})
+        self._completions = Completions(settings, desk, engines, tenants, tokenizers or {}, traces)
         self._counts = TokenCounts(desk, engines, tenants, settings.body_limit_bytes, self._completions.budget)
         self._workflows = Workflows(desk, tenants)
         self._since = int(time.time())

@@ -14,6 +14,7 @@ from saga.gateway.config import PREFIX, GatewaySettings
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_server import HttpServer
+from saga.gateway.http_traces import open_traces
 from saga.gateway.prompt_tokens import Tokenizer, model_tokenizer
 from saga.gateway.tenants import Tenants
 from saga.gateway.vocabulary import BadVocabularyError
@@ -34,12 +35,13 @@ async def serve(app: App) -> None:
     settings = load(GatewaySettings, PREFIX)
     tenants = _tenants(settings.tenants, live=settings.live_keys)
     tokenizers = await asyncio.to_thread(_tokenizers, settings)
+    traces = await asyncio.to_thread(open_traces, settings)  # its library takes a while to import
     gateway_id = GatewayId(settings.id or f"gw-{os.urandom(4).hex()}")
     bus = await app.connect()
     desk = Desk(bus, gateway_id, settings.cell, record=app.shared.record)
     app.spawn(desk.watch(), name="desk")
     engines = EngineClient(settings.connect_s)
-    server = HttpServer(settings, desk, engines, tenants, tokenizers)
+    server = HttpServer(settings, desk, engines, tenants, tokenizers, traces)
     try:
         await desk.open()
         if settings.live_keys:
@@ -55,6 +57,8 @@ async def serve(app: App) -> None:
         await engines.close()
         await desk.close()
         await bus.drain()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
 
 
 async def _listen(server: HttpServer, settings: GatewaySettings) -> int:

@@ -7,7 +7,7 @@ one.
 import asyncio
 import itertools
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -34,6 +34,7 @@ from saga.gateway.config import GatewaySettings
 from saga.gateway.http_desk import Desk
 from saga.gateway.http_engine import EngineClient
 from saga.gateway.http_server import HttpServer
+from saga.gateway.http_traces import Traces
 from saga.gateway.prompt_tokens import Tokenizer
 from saga.gateway.tenants import Tenants
 from saga.kv.tokens import decode_ids, encode_text, render_chat, token_count
@@ -56,6 +57,7 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
+        self.headers: list[Mapping[str, str]] = []  # of the same requests
         self.aborted: list[str] = []
         self.closed_early = 0
         self.die_after: int | None = None
@@ -112,6 +114,7 @@ class FakeEngine:
 
     async def answer(self, request: web.Request, body: dict[str, Any], prompt: str, api: str) -> web.StreamResponse:
         self.bodies.append(body)
+        self.headers.append(request.headers)
         if self.raw:
             assert request.transport is not None
             request.transport.write(self.raw)
@@ -352,6 +355,7 @@ async def start() -> AsyncIterator[Start]:
         tenants: Tenants | None = None,
         tokenizers: dict[str, Tokenizer] | None = None,
         beside: Mesh | None = None,
+        traces: Traces | None = None,
         **settings: Any,
     ) -> Mesh:
         broker = MemoryBroker() if beside is None else beside.broker
@@ -368,7 +372,7 @@ async def start() -> AsyncIterator[Start]:
         client = EngineClient(1.0)
         folders = ",".join(f"{model}=not-read" for model in tokenizers or ())
         given = GatewaySettings(port=0, tokenizers=folders, **settings)
-        server = HttpServer(given, desk, client, tenants or Tenants(), tokenizers)
+        server = HttpServer(given, desk, client, tenants or Tenants(), tokenizers, traces)
         await desk.open()
         if beside is None:
             leaders = FakeLeaders(leaders_bus, fakes, gateway_id)
