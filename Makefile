@@ -12,7 +12,7 @@ BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check chromium fuzz up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
+.PHONY: help demo test check chromium fuzz fuzz-parsers up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -45,6 +45,9 @@ chromium: ## Debian's Chromium, for the tests of the console's page (as root; wi
 
 fuzz: $(STAMP) ## Odd and broken requests to a gateway in memory (FUZZ_ARGS="--seed 1 --requests 200000")
 	$(BIN)/python tests/fuzz/fuzz_run.py $(FUZZ_ARGS)
+
+fuzz-parsers: $(STAMP) ## Broken messages, KV events, rows, traces, recordings (FUZZ_ARGS="--seed 1 --inputs 1000000")
+	$(BIN)/python tests/fuzz/fuzz_parsers_run.py $(FUZZ_ARGS)
 
 up: $(STAMP) ## Start a whole mesh on this machine (UP_ARGS="--workers 4 --speed 10")
 	$(BIN)/saga up $(UP_ARGS)

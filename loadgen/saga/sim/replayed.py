@@ -14,6 +14,7 @@ import msgspec
 
 from saga.admission import making as admission
 from saga.contract.errors import StartError
+from saga.contract.unreadable import UNREADABLE
 from saga.gateway import making as gateway
 from saga.graph import making as graph
 from saga.kernel.record import (
@@ -107,7 +108,7 @@ def fresh_core(service: str, making: msgspec.Raw) -> tuple[Any, Events]:
                 return gateway.make_core(_made(making, gateway.Making)), Events(gateway.EVENTS)
             case "worker":
                 return worker.make_core(_made(making, worker.Making)), Events(worker.EVENTS)
-    except (msgspec.MsgspecError, StartError, KeyError) as error:
+    except (*UNREADABLE, StartError, KeyError) as error:
         raise RecordError(f"the {service} of this recording cannot be made any more: {error}") from error
     raise RecordError(f"a recording of {service!r}, which is no service of ours")
 

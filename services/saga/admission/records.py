@@ -1,6 +1,7 @@
 """What admission remembers of a workflow, its sessions and its steps. Plain data with a few questions."""
 
 from collections.abc import Container
+from math import isfinite
 
 import msgspec
 
@@ -8,6 +9,7 @@ from saga.admission.charge import Charge
 from saga.admission.needs import NO_GROWTH, Tokens, plus
 from saga.contract.ids import NO_WORKER, GatewayId, PoolId, RootId, SessionId, StepId, TenantId, WorkerId
 from saga.contract.messages import StepReady, Tag, WaitCause
+from saga.contract.unreadable import UNREADABLE
 from saga.kernel.steps import StepLife, StepState
 
 MAX_SESSIONS = 1_000  # of a workflow; when there are more, those away for longest are forgotten
@@ -229,6 +231,10 @@ def save(workflow: Workflow, wall_offset_s: float) -> bytes:
     return _encoder.encode(row)
 
 
-def load(row: bytes) -> SavedWorkflow:
-    """The row behind these bytes. Raises msgspec.MsgspecError for anything else."""
-    return _decoder.decode(row)
+def load(row: bytes) -> SavedWorkflow | None:
+    """The row behind these bytes; None for anything else, which must not keep a new leader from leading."""
+    try:
+        saved = _decoder.decode(row)
+    except UNREADABLE:
+        return None
+    return saved if all(map(isfinite, (saved.submitted_at, saved.deadline_s, saved.served_s))) else None

@@ -282,6 +282,8 @@ class AdmissionState:
     def _loaded(self, rows: tuple[bytes, ...], now_s: float) -> Effects:
         for row in rows:
             saved = load(row)
+            if saved is None:
+                continue
             known = self.roster.workflows.get(saved.root)
             submitted_s = min(now_s, saved.submitted_at - self._wall_offset_s)
             if known is None:

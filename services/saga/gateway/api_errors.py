@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import msgspec
 
+from saga.contract.unreadable import UNREADABLE
+
 T = TypeVar("T")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
@@ -224,7 +226,7 @@ def from_engine(status: int, body: bytes) -> ApiError:
     """An engine's own refusal in OpenAI's shape. SGLang sends the fields bare or under `error`."""
     try:
         told = msgspec.json.decode(body, type=_EngineError)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         told = _EngineError(message=body[:500].decode("utf-8", "replace"))
     if isinstance(told.error, str):
         told = _EngineError(message=told.error)
@@ -243,6 +245,6 @@ def status_in(error: msgspec.Raw) -> int:
     """HTTP status inside a stream's error event; 500 when it has none."""
     try:
         code = msgspec.json.decode(error, type=_Coded).code
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return 500
     return code if isinstance(code, int) and 400 <= code < 600 else 500

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from saga.contract.unreadable import UNREADABLE
 from saga.gateway.dialects.dialect import Api, RawBody, raw_list
 
 Noise = Literal["billing", "date", "id", "tools"]
@@ -71,7 +72,7 @@ def canonical_tools(tools: bytes) -> bytes:
     """Tools by name, with keys in order: the same for the same tools."""
     try:
         known = _json.decode(tools) if tools else None
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return tools
     if isinstance(known, list):
         known.sort(key=tool_name)
@@ -109,7 +110,7 @@ def parts_of(api: Api, raw: RawBody, roles: tuple[str, ...]) -> tuple[bytes, ...
 def _decoded(value: bytes) -> Any:  # noqa: ANN401 - JSON
     try:
         return _json.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from saga.contract.ids import NO_WORKER, rid
 from saga.contract.messages import Grant
+from saga.contract.unreadable import UNREADABLE
 from saga.gateway import http_metrics as metrics
 from saga.gateway import resume, sse
 from saga.gateway.api_errors import STEP, ApiError, from_engine, not_resumable, rejected, stopping
@@ -218,7 +218,7 @@ class Exchange:
     async def _whole(self, ticket: Ticket, data: bytes) -> web.Response:
         try:
             lost = self._dialect.read_whole(data, self._sent)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise EngineLostError(f"its answer is no JSON: {error}") from error
         if lost:
             raise EngineLostError(lost)

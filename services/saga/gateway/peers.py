@@ -12,6 +12,7 @@ import msgspec
 
 from saga.contract.ids import GatewayId, TenantId
 from saga.contract.messages import ConversationAsk, ConversationTold
+from saga.contract.unreadable import UNREADABLE
 from saga.gateway.conversations import LOOK_BACK, Conversation, Conversations, Prints, piece_of
 
 MAX_PLACES: Final = 64  # of one conversation that are asked for, the latest
@@ -70,7 +71,7 @@ def _said(message: bytes) -> str:
     """How an answer begins, in any API: its text, else the id of its first call."""
     try:
         given: Any = _json.decode(message)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return ""
     if not isinstance(given, dict):
         return ""

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from saga.contract.unreadable import UNREADABLE
 from saga.gateway.chat_template import BadTemplateError, ChatTemplate, RenderError
 from saga.gateway.dialects.dialect import Asked
 from saga.gateway.dialects.prompt import ChatPrompt, IdsPrompt, TextPrompt
@@ -108,7 +109,7 @@ def model_tokenizer(
     """
     try:
         config = msgspec.json.decode(config_json, type=dict[str, object]) if config_json else {}
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BadTemplateError(f"no tokenizer_config.json: {error}") from error
     source = template if template is not None else _template_in(config.get("chat_template"))
     specials = {name: text for name in SPECIAL_NAMES if (text := _text_of(config.get(name)))}

@@ -1,7 +1,6 @@
 """What of an engine's stream passes on to the client: whole events, unparsed but for the few that need care. Pure."""
 
-import msgspec
-
+from saga.contract.unreadable import UNREADABLE
 from saga.gateway import sse
 from saga.gateway.dialects.dialect import Asked, Dialect, Splice
 from saga.gateway.transcript import Transcript
@@ -48,7 +47,7 @@ class Relay:
         if self._needs_care(data):
             try:
                 data, self.lost = self._dialect.screened(data, self._asked, self._sent, self._sent_tokens)
-            except msgspec.DecodeError as error:  # in an event that would have to be understood
+            except UNREADABLE as error:  # in an event that would have to be understood
                 data, self.lost = b"", f"it sent what is no event of this API: {error}"
         if data:
             self.done = self._ended(data)

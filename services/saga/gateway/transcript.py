@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from saga.contract.messages import FinishReason
+from saga.contract.unreadable import UNREADABLE
 from saga.gateway import sse
 from saga.kv.tokens import TOKEN_BYTES
 
@@ -171,7 +172,7 @@ class Transcript:
             return
         try:
             self._reader.read(data, self)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return  # relayed as it came; whatever it is, it is no text we could continue
 
     def say(self, text: str) -> None:

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from saga.contract.unreadable import UNREADABLE
 from saga.graph.models import Model, ToolModel
 
 MAX_BYTES: Final = 60_000
@@ -40,5 +41,5 @@ def decode_model(value: bytes) -> Model | None:
     """From storage; None for what another version wrote."""
     try:
         return _decoder.decode(value)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None

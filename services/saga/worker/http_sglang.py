@@ -13,6 +13,7 @@ import msgspec
 from saga.contract.errors import StartError
 from saga.contract.ids import SessionTag
 from saga.contract.messages import CostModel
+from saga.contract.unreadable import UNREADABLE
 from saga.worker.events import EngineFacts, LoadSeen
 
 MIN_PAGE_TOKENS: Final = 16
@@ -112,7 +113,7 @@ class SglangHttp:
         raw = await self._get("/server_info", ASK_TIMEOUT_S)
         try:
             info = msgspec.json.decode(raw, type=_ServerInfo)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise StartError(f"{self._url} is no SGLang server: /server_info says {error}") from error
         if info.max_total_num_tokens is None or info.page_size is None:
             raise StartError(f"{self._url} is no SGLang server: /server_info lacks max_total_num_tokens or page_size")
@@ -164,14 +165,14 @@ class SglangHttp:
         raw = await self._get("/v1/loads", POLL_TIMEOUT_S)
         try:
             loads = msgspec.json.decode(raw, type=_Loads).loads
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise EngineSlow(f"/v1/loads: {error}") from error
         return loads[0] if loads else _Load()
 
     async def _model(self) -> _Model:
         try:
             models = msgspec.json.decode(await self._get("/v1/models", ASK_TIMEOUT_S), type=_Models)
-        except (msgspec.MsgspecError, EngineSlow):
+        except (*UNREADABLE, EngineSlow):
             return _Model()
         return models.data[0] if models.data else _Model()
 
@@ -204,7 +205,7 @@ def _retention_file(info: _ServerInfo) -> str:
         return ""
     try:
         return msgspec.json.decode(info.radix_eviction_policy_config, type=_PolicyConfig).file
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return ""
 
 

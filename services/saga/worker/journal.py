@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from saga.contract.unreadable import UNREADABLE
 from saga.worker.tags import TagRecord
 
 COMPACT_LINES: Final = 2_000  # lines beyond twice the open tags before the journal is written anew
@@ -65,5 +66,5 @@ class Journal:
                 self._records[_decoder.decode(line[1:]).tag] = line[1:]
             elif line.startswith(b"-"):
                 self._records.pop(line[1:].decode(), None)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE:
             return

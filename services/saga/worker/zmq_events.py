@@ -16,6 +16,7 @@ import zmq.asyncio
 
 from saga.contract.ids import SessionTag
 from saga.contract.messages import AllCleared, PagesRemoved, PagesStored, ResidencyChange
+from saga.contract.unreadable import UNREADABLE
 from saga.kv.pages import int64_to_hashes
 from saga.runtime import metrics
 from saga.runtime.log import get_logger
@@ -86,7 +87,7 @@ def events_of(payload: bytes) -> KvEvents | None:
                 parent = b"" if event.parent_block_hash is None else int64_to_hashes([event.parent_block_hash])
                 stored_by.append(StoredBy(len(changes), SessionTag(event.session_id or ""), parent))
             changes.append(change)
-    except (msgspec.MsgspecError, OverflowError, RecursionError) as error:
+    except UNREADABLE as error:
         REFUSED.labels("unreadable").inc()
         log.warning("worker.kv_events_unreadable", error=str(error))
         return None

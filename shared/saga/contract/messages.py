@@ -54,6 +54,7 @@ from saga.contract.step_messages import (
     StepRefused,
 )
 from saga.contract.tenant_messages import TenantsAnswer, TenantsAsk
+from saga.contract.unreadable import UNREADABLE
 from saga.contract.vocabulary import (
     MAX_CHAIN_PAGES,
     MAX_MESSAGE_BYTES,
@@ -220,5 +221,5 @@ def decode(payload: bytes) -> AnyMessage:
     """The message behind these bytes. Raises MessageError for anything else."""
     try:
         return _decoder.decode(payload)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNREADABLE as error:
         raise MessageError(str(error)) from error

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from saga.contract.ids import TenantId
+from saga.contract.unreadable import UNREADABLE
 
 TERMS_BUCKET: Final = "tenants"  # a row each tenant, under its name
 KEYS_BUCKET: Final = "keys"  # a row each API key, under its id
@@ -103,5 +104,5 @@ _key = msgspec.json.Decoder(KeyRow)
 def _read(row: bytes, decoder: "msgspec.json.Decoder[Row]") -> Row:
     try:
         return decoder.decode(row)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadRowError(str(error)) from None

@@ -13,9 +13,11 @@ import msgspec
 
 from saga.contract.errors import MessageError
 from saga.contract.messages import Message, decode
+from saga.contract.unreadable import UNREADABLE
 
 FORMAT: Final = 1
 LENGTH_BYTES: Final = 4
+READ_BYTES: Final = 1 << 20  # at once: a damaged length may say 4 GiB
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -77,18 +79,20 @@ def same_effects(recorded: bytes, again: bytes) -> bool:
 def read_frames(source: Source) -> Iterator[bytes]:
     """The frames of a recording, the header's first."""
     while len(length := source.read(LENGTH_BYTES)) == LENGTH_BYTES:
-        size = int.from_bytes(length, "big")
-        payload = source.read(size)
-        if len(payload) < size:
-            return
-        yield payload
+        payload, size = bytearray(), int.from_bytes(length, "big")
+        while len(payload) < size:
+            part = source.read(min(READ_BYTES, size - len(payload)))
+            if not part:
+                return
+            payload += part
+        yield bytes(payload)
 
 
 def read_header(frame: bytes) -> Header:
     """The header in the first frame. Raises RecordError."""
     try:
         header = msgspec.msgpack.decode(frame, type=Header)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise RecordError(f"no recording: {error}") from None
     if header.format != FORMAT:
         raise RecordError(f"a recording of format {header.format}; this version reads {FORMAT}")
@@ -99,7 +103,7 @@ def read_entry(frame: bytes) -> Entry:
     """The entry in a later frame. Raises RecordError."""
     try:
         return msgspec.msgpack.decode(frame, type=Entry)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise RecordError(f"damaged entry: {error}") from None
 
 
@@ -119,7 +123,7 @@ class Events:
                 carried = msgspec.msgpack.decode(entry.event, type=_Carrier)
                 return kind(decode(bytes(carried.message)))
             return msgspec.msgpack.decode(entry.event, type=kind)
-        except (msgspec.MsgspecError, MessageError) as error:
+        except (*UNREADABLE, MessageError) as error:
             raise RecordError(f"damaged {entry.kind}: {error}") from None
 
 

@@ -2,13 +2,14 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenized import tokenized
 
 from saga.gateway import resume, sse
-from saga.gateway.api_errors import ApiError
+from saga.gateway.api_errors import ApiError, from_engine, status_in
 from saga.gateway.dialects.completion_stream import ChunkSplice
 from saga.gateway.dialects.dialect import understood
 from saga.gateway.dialects.table import DIALECTS
@@ -211,3 +212,15 @@ def test_an_event_that_is_none_of_its_api_loses_the_engine():
     relay = Relay(api, asked, Transcript(1000, api), splice=None, sent_tokens=0)
     assert relay.take(b'event: response.failed\ndata: {"response":"no object"}\n\n') == b""
     assert "no event of this API" in relay.lost
+
+
+def test_an_event_that_is_no_utf8_is_relayed_as_it_came_and_not_understood():
+    broken = b'data: {"choices":[{"index":0,"delta":{"content":"\xff"}}],"error":null}\n\n'
+    assert screened(broken, chat(), Transcript(100, CHAT_API), 0) == (broken, "")
+    assert transcript(ROLE, said("a"), broken).text == "a"
+
+
+def test_an_engines_error_that_is_no_utf8_is_shown_as_far_as_it_can_be():
+    error = from_engine(500, b'{"message":"out of \xff memory"}')
+    assert "out of" in str(error)
+    assert status_in(msgspec.Raw(b'{"code":"\xff"}')) == 500

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from saga.contract.unreadable import UNREADABLE
 from saga.load.traces.lines import BadLines, shown
 from saga.load.traces.prompts import BLOCK_TOKENS, leading
 from saga.load.traces.session import END_TURN, MAIN_AGENT, TOOL_USE, Run, Session, Step, SubAgent
@@ -68,7 +69,7 @@ def parse(lines: Iterable[tuple[int, bytes]], bad: BadLines) -> list[Session]:
     for number, line in lines:
         try:
             row = decoder.decode(line)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             bad.at(number, f"expected {EXPECTED}: {error}; found {shown(line)}", error)
             continue
         if row.session_id in rows:

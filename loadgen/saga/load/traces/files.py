@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from saga.contract.unreadable import UNREADABLE
 from saga.load.traces import dag, mooncake, recorded, tracelab, trie
 from saga.load.traces.lines import BadLines, read_lines, shown, write_lines
 from saga.load.traces.session import FormatName, Session, Sessions, TraceError, Written
@@ -84,7 +85,7 @@ def _format_of(line: bytes) -> FormatName | None:
         return "tracelab" if tracelab.columns_of(line) is not None else None
     try:
         fields: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
     return next((name for mark, name in _MARKS.items() if mark in fields), None)
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from saga.contract.unreadable import UNREADABLE
 from saga.load.traces.lines import BadLines, shown
 from saga.load.traces.prompts import as_runs, common_blocks, following
 from saga.load.traces.session import END_TURN, MAIN_AGENT, Run, Session, Step, Tokens, TraceError, Written
@@ -50,7 +51,7 @@ def parse(lines: Iterable[tuple[int, bytes]], bad: BadLines) -> list[Session]:
     for number, line in lines:
         try:
             row = decoder.decode(line)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             bad.at(number, f"expected {EXPECTED}: {error}; found {shown(line)}", error)
             continue
         wanted = -(-row.input_length // BLOCK_TOKENS)

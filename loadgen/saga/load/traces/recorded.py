@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from saga.contract.unreadable import UNREADABLE
 from saga.load.traces.lines import BadLines
 from saga.load.traces.session import MAIN_AGENT, Session, Written
 
@@ -22,7 +23,7 @@ def parse(lines: Iterable[tuple[int, bytes]], bad: BadLines) -> list[Session]:
     for number, line in lines:
         try:
             session = decoder.decode(line)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             bad.at(number, f"expected {EXPECTED}: {error}", error)
             continue
         problem = _problem(session, seen)

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from saga.contract.unreadable import UNREADABLE
 from saga.load.traces.lines import BadLines, shown
 from saga.load.traces.prompts import BLOCK_TOKENS, Prompts, kept_tokens
 from saga.load.traces.session import END_TURN, MAIN_AGENT, TOOL_USE, Session, Step, Tokens, TraceError, Written
@@ -56,7 +57,7 @@ def parse(lines: Iterable[tuple[int, bytes]], bad: BadLines) -> list[Session]:
             continue
         try:
             row = msgspec.convert(dict(zip(columns, fields, strict=True)), Row, strict=False)
-        except msgspec.ValidationError as error:
+        except UNREADABLE as error:
             bad.at(number, f"expected {EXPECTED}: {error}; found {shown(line)}", error)
             continue
         rounds = rows.setdefault(row.session_id, {})
@@ -68,7 +69,11 @@ def parse(lines: Iterable[tuple[int, bytes]], bad: BadLines) -> list[Session]:
 
 
 def _fields(line: bytes) -> list[str]:
-    return next(csv.reader([line.decode(errors="replace")]))
+    """The values of a line; none when it is no CSV: an end of line within, or a value of over 128 KiB."""
+    try:
+        return next(csv.reader([line.decode(errors="replace")]))
+    except csv.Error:
+        return []
 
 
 def _session(rows: Sequence[Row]) -> Session:

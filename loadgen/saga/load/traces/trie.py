@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from saga.contract.unreadable import UNREADABLE
 from saga.load.traces.lines import BadLines, shown
 from saga.load.traces.prompts import BLOCK_TOKENS, Prompts, kept_tokens
 from saga.load.traces.session import END_TURN, MAIN_AGENT, TOOL_USE, Session, Step, Tokens, Written
@@ -38,7 +39,7 @@ def parse(lines: Iterable[tuple[int, bytes]], bad: BadLines) -> list[Session]:
     for number, line in lines:
         try:
             row = decoder.decode(line)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             bad.at(number, f"expected {EXPECTED}: {error}; found {shown(line)}", error)
             continue
         lengths = {

@@ -9,6 +9,7 @@ from typing import ClassVar, Final, cast, get_args
 import msgspec
 
 from saga.contract.messages import FinishReason
+from saga.contract.unreadable import UNREADABLE
 from saga.gateway import sse
 from saga.gateway.api_errors import ApiError, from_engine, status_in
 from saga.gateway.dialects.chunks import ANSWERS, Answer, Choice
@@ -59,7 +60,7 @@ class CompletionStream:
             data = sse.payload(event)
             try:
                 chunk = ANSWERS.decode(data) if data else Answer()
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 kept.append(event)
                 continue
             if chunk.finish_reason == "abort":

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from saga.contract.messages import FinishReason
+from saga.contract.unreadable import UNREADABLE
 from saga.gateway import sse
 from saga.gateway.api_errors import ApiError, from_engine
 from saga.gateway.dialects.dialect import (
@@ -259,7 +260,7 @@ def _note_usage(usage: _Usage | None, sent: Transcript) -> None:
 def _kind(data: bytes) -> str:
     try:
         return msgspec.json.decode(_answer.decode(data).error, type=_Error).type
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return ""
 
 
