@@ -12,7 +12,7 @@ BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check chromium fuzz fuzz-parsers up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-ablation bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
+.PHONY: help demo test check chromium fuzz fuzz-parsers up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-headline bench-ablation bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -70,6 +70,9 @@ bench-quick: $(STAMP) ## Compare three systems in virtual time, within two minut
 
 bench-paper: $(STAMP) ## The published workloads, all systems, three seeds (within 40 minutes; goes on when interrupted)
 	$(BIN)/saga bench suite paper --jobs $(JOBS) --keep .saga/runs --json bench-paper.json --html bench-paper.html
+
+bench-headline: $(STAMP) ## saga and session affinity where KV is short, three seeds (half an hour of one core)
+	$(BIN)/saga bench suite headline --jobs $(JOBS) --keep .saga/runs --json bench-headline.json
 
 bench-ablation: $(STAMP) ## The same with one part of saga taken out at a time
 	$(BIN)/saga bench suite ablation --jobs $(JOBS) --keep .saga/runs --json bench-ablation.json --html bench-ablation.html
