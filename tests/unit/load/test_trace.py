@@ -50,6 +50,8 @@ def test_odd_values_are_read_as_documented(tmp_path):
     [
         (record(id=3), r"Expected `str`, got `int` - at `\$\.id`"),
         (record(step={"input": -1}), r"\$\.steps\[0\]\.input"),
+        (record(step={"input": 2**60}), r"Expected `int` <= 100000000 - at `\$\.steps\[0\]\.input`"),
+        (record(step={"blocks": [[1, 2**60]]}), r"Expected `int` <= 100000000"),
         (record(step={"input": 200}), "step 0: expected 3 whole blocks of 64 .* got 2"),
         (record(step={"agent": "ghost"}), "expected agent 'main' or one listed in subagents, got 'ghost'"),
         (record(id="first"), "expected ids to be unique"),

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from saga.contract.unreadable import UNREADABLE
 from saga.load.traces.lines import BadLines, shown
 from saga.load.traces.prompts import as_runs, common_blocks, following
-from saga.load.traces.session import END_TURN, MAIN_AGENT, Run, Session, Step, Tokens, TraceError, Written
+from saga.load.traces.session import END_TURN, MAIN_AGENT, BlockId, Run, Session, Step, Tokens, TraceError, Written
 
 BLOCK_TOKENS = 512
 EXPECTED = "one request as a JSON object (timestamp in ms, input_length, output_length, hash_ids)"
@@ -28,7 +28,7 @@ class Row(Struct, frozen=True):
     timestamp: Annotated[float, Meta(ge=0)]
     input_length: Tokens
     output_length: Tokens
-    hash_ids: tuple[Tokens, ...]
+    hash_ids: tuple[BlockId, ...]
 
 
 class _Open:

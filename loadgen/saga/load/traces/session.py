@@ -13,8 +13,10 @@ MAIN_AGENT = "main"
 TOOL_USE, END_TURN = "tool_use", "end_turn"
 FormatName = Literal["recorded", "mooncake", "tracelab", "trie", "dag"]
 
-Tokens = Annotated[int, Meta(ge=0)]
-Run = tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=1)]]
+MAX_TOKENS = 100_000_000  # of a step: readers and writers go through its blocks one by one
+Tokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+BlockId = Annotated[int, Meta(ge=0)]
+Run = tuple[BlockId, Annotated[int, Meta(ge=1, le=MAX_TOKENS)]]
 
 
 class TraceError(ValueError):
