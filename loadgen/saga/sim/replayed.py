@@ -22,6 +22,7 @@ from saga.kernel.record import (
     Events,
     Header,
     RecordError,
+    decode_effects,
     encode_effects,
     read_entry,
     read_frames,
@@ -74,12 +75,12 @@ def replay(path: Path, told: Callable[[Moment], None] | None = None) -> Verdict:
         again = encode_effects(core.handle(event, now_s))
         count += 1
         same = same_effects(recorded, again)
-        effects = msgspec.msgpack.decode(recorded) if told is not None or not same else []
+        effects = decode_effects(recorded) if told is not None or not same else []
         moment = Moment(count, now_s, event, effects)
         if told is not None:
             told(moment)
         if not same:
-            difference = Difference(moment, msgspec.msgpack.decode(again))
+            difference = Difference(moment, decode_effects(again))
             break
         effects_count += _length(recorded)
     return Verdict(header.service, header.name, count, effects_count, now_s - first_s, difference)
@@ -118,7 +119,7 @@ def _made(making: msgspec.Raw, kind: type[Any]) -> Any:  # noqa: ANN401 - each s
 
 
 def _length(effects: bytes) -> int:
-    return len(msgspec.msgpack.decode(effects, type=list[msgspec.Raw]))
+    return len(decode_effects(effects))
 
 
 class _Unzipped:

@@ -71,9 +71,17 @@ def encode_effects(effects: Sequence[object]) -> bytes:
     return _encoder.encode(_named(effects))
 
 
+def decode_effects(effects: bytes) -> list[tuple[str, Any]]:
+    """(class, fields) of each, messages as mappings. Raises RecordError for bytes that are none."""
+    try:
+        return msgspec.msgpack.decode(effects, type=list[tuple[str, Any]])
+    except UNREADABLE as error:
+        raise RecordError(f"effects of an event cannot be read: {error}") from error
+
+
 def same_effects(recorded: bytes, again: bytes) -> bool:
     """Whether two lists of encoded effects say the same: bit by bit, but a whole number may be written as a float."""
-    return recorded == again or msgspec.msgpack.decode(recorded) == msgspec.msgpack.decode(again)
+    return recorded == again or decode_effects(recorded) == decode_effects(again)
 
 
 def read_frames(source: Source) -> Iterator[bytes]:
