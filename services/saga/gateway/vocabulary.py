@@ -54,7 +54,9 @@ class Vocabulary:
         """Raises BadVocabularyError."""
         try:
             self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        except Exception as error:  # the library raises nothing narrower
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises nothing narrower, and a panic of its own is no Exception
             raise BadVocabularyError(f"no tokenizer.json: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
