@@ -1,31 +1,67 @@
-"""What the leaders of a cell say when asked: `saga why`, `saga workers`, `saga drain`."""
+"""What the leaders of a cell say when asked: `saga why`, `saga workers`, `saga drain`, `saga tenants usage`."""
 
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from typing import Final, TypeVar
 
 from saga.cli.operating import Cell, NotDoneError
-from saga.contract.messages import KvAsk, KvTold, WhyAsk, WhyTold, WorkersAsk, WorkersTold
+from saga.contract.messages import (
+    KvAsk,
+    KvTold,
+    Message,
+    TenantsAnswer,
+    TenantsAsk,
+    WhyAsk,
+    WhyTold,
+    WorkersAsk,
+    WorkersTold,
+)
+from saga.contract.tenant_messages import TenantUse
 from saga.contract.why_messages import StepTold, WorkerTold
 from saga.runtime.errors import BusUnavailable, MessageError, NoResponders
 
 ANSWER_WITHIN_S: Final = 2.0
 KV_WITHIN_S: Final = 0.5
+PageT = TypeVar("PageT", bound=Message)
+
+
+async def paged(
+    cell: Cell, leader: str, subject: str, first: Message, kind: type[PageT], after: Callable[[PageT], Message | None]
+) -> AsyncIterator[PageT]:
+    """What the service that leads answers, page by page. `after`: what to ask for after a page; None: it was the last.
+
+    Raises NotDoneError, BusUnavailable.
+    """
+    ask: Message | None = first
+    while ask is not None:
+        try:
+            answer = await cell.bus.request(subject, ask, ANSWER_WITHIN_S)
+        except NoResponders:
+            raise NotDoneError(f"no {leader} leads this cell: is the mesh up? Try again in a few seconds") from None
+        if not isinstance(answer, kind):
+            raise NotDoneError(f"{leader} does not know the question: it is older than this command")
+        yield answer
+        ask = after(answer)
 
 
 async def workers_of(cell: Cell) -> list[WorkerTold]:
     """All workers that the leading placement knows. Raises NotDoneError, BusUnavailable."""
-    found: list[WorkerTold] = []
-    more = True
-    while more:
-        ask = WorkersAsk(after=found[-1].worker if found else WorkersAsk().after)
-        try:
-            answer = await cell.bus.request(cell.subjects.placement_ask(), ask, ANSWER_WITHIN_S)
-        except NoResponders:
-            raise NotDoneError("no placement leads this cell: is the mesh up? Try again in a few seconds") from None
-        if not isinstance(answer, WorkersTold):
-            raise NotDoneError("placement does not know the question: it is older than this command")
-        found += answer.workers
-        more = answer.more and bool(answer.workers)
-    return found
+
+    def after(page: WorkersTold) -> WorkersAsk | None:
+        return WorkersAsk(after=page.workers[-1].worker) if page.more and page.workers else None
+
+    pages = paged(cell, "placement", cell.subjects.placement_ask(), WorkersAsk(), WorkersTold, after)
+    return [worker async for page in pages for worker in page.workers]
+
+
+async def uses_of(cell: Cell, tenant: str) -> list[TenantUse]:
+    """What tenants use now by the leading admission; of one, or with an empty name of all. Raises as `workers_of`."""
+
+    def after(page: TenantsAnswer) -> TenantsAsk | None:
+        return TenantsAsk(tenant=tenant, after=page.tenants[-1].tenant) if page.more and page.tenants else None
+
+    first = TenantsAsk(tenant=tenant)
+    pages = paged(cell, "admission", cell.subjects.tenants_ask(), first, TenantsAnswer, after)
+    return [use async for page in pages for use in page.tenants]
 
 
 async def stories_of(cell: Cell, ask: WhyAsk) -> list[WhyTold]:

@@ -7,9 +7,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from saga.cli.asking import uses_of
 from saga.cli.operating import Cell, NotDoneError, UsageError, acting, print_json, takes_state_dir
-from saga.contract.messages import TenantsAnswer, TenantsAsk
-from saga.contract.tenant_messages import TenantUse
 from saga.contract.tenants import (
     KEYS_BUCKET,
     QUOTAS,
@@ -22,9 +21,8 @@ from saga.contract.tenants import (
     write_row,
 )
 from saga.runtime.bus import Entry
-from saga.runtime.errors import KvConflict, NoResponders
+from saga.runtime.errors import KvConflict
 
-ANSWER_WITHIN_S: Final = 2.0
 NO_LIMIT: Final = "none"
 TRIES: Final = 5  # to change a row that others change, too
 
@@ -104,18 +102,7 @@ async def _set(flags: argparse.Namespace, cell: Cell, out: Console) -> None:
 
 
 async def _usage(flags: argparse.Namespace, cell: Cell, out: Console) -> None:
-    used: list[TenantUse] = []
-    more = True
-    while more:
-        ask = TenantsAsk(tenant=flags.tenant, after=used[-1].tenant if used else "")
-        try:
-            answer = await cell.bus.request(cell.subjects.tenants_ask(), ask, ANSWER_WITHIN_S)
-        except NoResponders:
-            raise NotDoneError("no admission leads this cell: is the mesh up? Try again in a few seconds") from None
-        if not isinstance(answer, TenantsAnswer):
-            raise NotDoneError("admission does not know the question: it is older than this command")
-        used += answer.tenants
-        more = answer.more and bool(answer.tenants)
+    used = await uses_of(cell, flags.tenant)
     if flags.json:
         print_json(used)
         return
