@@ -7,7 +7,7 @@ import time
 import nats
 import pytest
 
-from saga.contract.messages import LeaderHello
+from saga.contract.messages import LeaderHello, encode
 from saga.contract.subjects import Subjects
 from saga.runtime.bus import UNDECODABLE, Entry, Incoming
 from saga.runtime.bus_nats import NatsBus
@@ -47,9 +47,9 @@ async def test_bytes_that_are_not_ours_are_counted_and_the_subscription_lives(na
     await bus.barrier()
     before = UNDECODABLE._value.get()
 
+    # both over one connection: only there does NATS keep an order (and nats-py's flush may overtake a PUB)
     await raw.publish("saga.main.a", b"\xff\x00 garbage")
-    await raw.flush()
-    await bus.publish("saga.main.a", hello(1))
+    await raw.publish("saga.main.a", encode(hello(1)))
 
     assert (await asyncio.wait_for(arrived.get(), 5)).message == hello(1)
     assert UNDECODABLE._value.get() == before + 1
