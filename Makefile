@@ -12,7 +12,7 @@ BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check chromium fuzz fuzz-parsers up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-headline bench-ablation bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
+.PHONY: help demo test check chromium fuzz fuzz-parsers up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-headline bench-ablation bench-keeping bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -74,8 +74,11 @@ bench-paper: $(STAMP) ## The published workloads, all systems, three seeds (with
 bench-headline: $(STAMP) ## saga and session affinity where KV is short, three seeds (half an hour of one core)
 	$(BIN)/saga bench suite headline --jobs $(JOBS) --keep .saga/runs --json bench-headline.json
 
-bench-ablation: $(STAMP) ## The same with one part of saga taken out at a time
+bench-ablation: $(STAMP) ## saga with each part taken out, and the baseline with each part alone (hours; goes on when interrupted)
 	$(BIN)/saga bench suite ablation --jobs $(JOBS) --keep .saga/runs --json bench-ablation.json --html bench-ablation.html
+
+bench-keeping: $(STAMP) ## Policies of retention under saga's active set, and supersession
+	$(BIN)/saga bench suite keeping --jobs $(JOBS) --keep .saga/runs --json bench-keeping.json
 
 bench-retention: $(STAMP) ## saga with session tags against plain LRU, ten seeds
 	$(BIN)/saga bench suite retention --jobs $(JOBS) --keep .saga/runs --json bench-retention.json

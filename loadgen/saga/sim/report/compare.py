@@ -52,8 +52,8 @@ def condition_of(run: Run | Ratio) -> Condition:
 
 
 def is_variant(system: str) -> bool:
-    """Ours with something taken away or set differently: neither the headline nor a baseline."""
-    return system.startswith((f"{SAGA}-", f"{SAGA}:"))
+    """Ours with something taken away or set differently, or a part of it alone: neither the headline nor a baseline."""
+    return system.startswith((f"{SAGA}-", f"{SAGA}:", "alone-"))
 
 
 def best_baseline(systems: Systems) -> str:

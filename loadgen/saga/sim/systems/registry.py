@@ -31,7 +31,7 @@ from saga.sim.systems.orders import By, ByRank, LeastAttainedSteps, TaskTimes
 from saga.sim.systems.paper import AgentFairShare, ThetaAffinity
 from saga.sim.systems.pausing import PauseResume, Readiness
 from saga.sim.systems.retention import FixedTtl, StepsToRun
-from saga.sim.systems.routers import LeastLoaded, PrefixAware, RoundRobin
+from saga.sim.systems.routers import LeastLoaded, PrefixAware, PricedRouter, RoundRobin
 from saga.worker.prefetch import NearReturn, PrefetchPolicy
 from saga.worker.retention import POLICIES as RETENTION
 from saga.worker.retention import Lru, RetentionPolicy, policy_named
@@ -200,6 +200,11 @@ def _saga_fills(name: str, value: float | None, users_at_one: int) -> System:
     return replace(_saga(name, None, users_at_one), active_set=lambda: WorkerBudgets(share, learns=False))
 
 
+def _alone(**added: Any) -> Maker:  # noqa: ANN401 - fields of System
+    """The affinity baseline with one part of saga added. Engines order their own queues unless a part replaces them."""
+    return lambda name, _value, _users: replace(System(name, SessionAffinity, engine=LPM), **added)
+
+
 def _bound(name: str, value: float | None, users_at_one: int) -> System:
     del value, users_at_one
     return System(name, LeastLoaded, shared_kv=True)
@@ -255,9 +260,16 @@ _MAKERS: dict[str, Maker] = {
     ),
     "saga-no-stealing": _saga_without(stealing=_no_stealing),
     "saga-steals-as-paper": _saga_without(stealing=_stealing),
+    "saga-no-affinity": _saga_without(placement=lambda: LeastLoaded(engine_queues=False), stealing=_no_stealing),
+    "alone-active-set": _alone(active_set=lambda: WorkerBudgets(asks_placement=False), forecasts=_nothing),
+    "alone-active-set-and-forecasts": _alone(active_set=lambda: WorkerBudgets(asks_placement=False)),
+    "alone-tags": _alone(retention=_named("saga"), supersede=True),
+    "alone-prices": _alone(placement=PricedRouter),
+    "alone-queue": _alone(placement=_own_queues, engine=EngineSettings()),
+    "alone-queue-and-moves": _alone(placement=_own_queues, engine=EngineSettings(), stealing=_saved_wait),
     "kv-bound": _bound,
 }
 
 VARIANTS = ("paper-afs", "paper-no-stealing", "paper-saved-wait")  # of the published system
-SYSTEMS = tuple(name for name in _MAKERS if name not in ("kv-bound", *VARIANTS) and not name.startswith("saga-"))
-ABLATIONS = tuple(name for name in _MAKERS if name.startswith("saga-"))
+ABLATIONS = tuple(name for name in _MAKERS if name.startswith(("saga-", "alone-")))
+SYSTEMS = tuple(name for name in _MAKERS if name not in ("kv-bound", *VARIANTS, *ABLATIONS))

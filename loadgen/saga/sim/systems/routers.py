@@ -6,6 +6,7 @@ from saga.contract.ids import WorkerId
 from saga.contract.messages import StepReady
 from saga.kernel.effects import Decision
 from saga.placement.candidate import Candidate
+from saga.placement.pricing import Priced
 
 
 class RoundRobin:
@@ -25,8 +26,11 @@ class RoundRobin:
 class LeastLoaded:
     """Each request to the worker with the least outstanding work, running or queued in the engine."""
 
-    engine_queues = True
     stays_home = False
+
+    def __init__(self, *, engine_queues: bool = True) -> None:
+        """`engine_queues` false: the same choice with our queues before the engines."""
+        self.engine_queues = engine_queues
 
     def choose(self, step: StepReady, candidates: Sequence[Candidate]) -> Decision[WorkerId]:  # noqa: ARG002 - the step has no say
         best = min(candidates, key=lambda c: (c.leases, c.leased_engine_s, c.worker_id))
@@ -51,3 +55,9 @@ class PrefixAware:
         if best.cached_tokens > self.LEAST_HIT * step.prompt_tokens:
             return Decision(best.worker_id, "resident_prefix")
         return Decision(least.worker_id, "least_loaded")
+
+
+class PricedRouter(Priced):
+    """The default policy's homes, and no queue before the engines: what its prices are worth to a plain router."""
+
+    engine_queues = True
