@@ -121,8 +121,7 @@ def fell_silent(workflow: Workflow, now_s: float, idle_close_s: float, infer_end
     silent_s = now_s - workflow.last_sign_s
     if silent_s > idle_close_s:
         return True
-    done = 0 < infer_end_s < silent_s and all(session.answered for session in workflow.sessions.values())
-    return done and workflow.dormant(now_s)
+    return 0 < infer_end_s < silent_s and workflow.seems_over(now_s)
 
 
 def take_out(workflow: Workflow) -> list[Session]:

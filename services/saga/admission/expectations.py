@@ -1,7 +1,10 @@
 """What workflows of a class take, learnt from those that are over: how long, and how much work.
 
-Causal: a workflow is taken in when it has closed, never before. Where a class has nothing to tell its tenant does, then
-all. Called by `roster.py`: deadlines of workflows that name none, and work left.
+Causal: a workflow is taken in when it is over, or seems to be: each session has answered without calling a tool, and
+stays away for longer than forecast. Hardly any client says when it is done, and silence proves it only after an hour,
+which is too long to know nothing for. Should it come back, what was taken in is corrected when it next falls silent.
+Where a class has nothing to tell its tenant does, then all. Called by `roster.py`: deadlines of workflows that name
+none, and work left; by `gaps.py` of those that seem to be over.
 """
 
 from collections import OrderedDict
@@ -33,6 +36,12 @@ class Means(msgspec.Struct, gc=False):
         self.seconds += weight * (seconds - self.seconds)
         self.work_s += weight * (work_s - self.work_s)
 
+    def correct(self, seconds: float, work_s: float) -> None:
+        """One of those learnt has turned out to take so much more. With its weight as if it were the last."""
+        weight = max(MEAN_WEIGHT, 1.0 / max(1, self.samples))
+        self.seconds += weight * seconds
+        self.work_s += weight * work_s
+
 
 class Expectations:
     """Means by class, by tenant and of all."""
@@ -41,20 +50,27 @@ class Expectations:
         self._means: OrderedDict[Key, Means] = OrderedDict()
 
     def learn(self, workflow: Workflow) -> None:
-        """The workflow is over."""
+        """The workflow is over, or seems to be."""
         if workflow.served_s <= 0.0:
             return  # nothing of it ran
         seconds = max(0.0, workflow.last_sign_s - workflow.submitted_s)
-        for key in ((workflow.tenant, workflow.agent_class), (workflow.tenant,), ()):
+        known = workflow.taken_in
+        workflow.taken_in = seconds, workflow.served_s
+        if known == workflow.taken_in:
+            return
+        for key in _keys(workflow):
             means = self._means.setdefault(key, Means())
-            means.learn(seconds, workflow.served_s)
+            if known is None:
+                means.learn(seconds, workflow.served_s)
+            else:
+                means.correct(seconds - known[0], workflow.served_s - known[1])
             self._means.move_to_end(key)
         while len(self._means) > MOST_CLASSES:
             self._means.popitem(last=False)
 
     def of(self, workflow: Workflow) -> Means:
         """What is to be expected of it; no samples: nothing is known."""
-        for key in ((workflow.tenant, workflow.agent_class), (workflow.tenant,), ()):
+        for key in _keys(workflow):
             means = self._means.get(key)
             if means is not None:
                 return means
@@ -78,3 +94,7 @@ class Expectations:
         work_s = workflow.served_s + work_left_s
         share = work_left_s / work_s if work_s > 0.0 else 0.0
         return max(work_left_s, share * self.of(workflow).seconds)
+
+
+def _keys(workflow: Workflow) -> tuple[Key, Key, Key]:
+    return (workflow.tenant, workflow.agent_class), (workflow.tenant,), ()

@@ -69,6 +69,8 @@ class Gaps:
             if workflow is None or workflow.root not in self._roster.pool(workflow.pool).needs:
                 continue
             if workflow.dormant(now_s):
+                if workflow.seems_over(now_s):
+                    self._roster.expectations.learn(workflow)
                 self._roster.claim(workflow, now_s)
                 effects += self._set.let_go(workflow, "dormant")
                 pools.add(workflow.pool)

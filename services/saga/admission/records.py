@@ -50,6 +50,7 @@ class Workflow:
         "sessions",
         "steps",
         "submitted_s",
+        "taken_in",
         "tenant",
         "unseen",
     )
@@ -65,6 +66,7 @@ class Workflow:
         self.final = False
         self.foretold = False  # a forecast has come
         self.served_s = 0.0  # modelled engine-seconds
+        self.taken_in: tuple[float, float] | None = None  # seconds and work that `expectations.py` has learnt of it
         self.remaining_engine_s = 0.0  # forecast, of all its sessions; of newcomers in general while none has come
         self.bound: WorkerId = NO_WORKER  # where its steps go, by choice of a policy that binds workflows to workers
         self.last_sign_s = submitted_s
@@ -82,6 +84,7 @@ class Workflow:
         workflow.served_s, workflow.remaining_engine_s = saved.served_s, 0.0
         workflow.agent_class, workflow.bound = "", NO_WORKER
         workflow.last_sign_s = now_s
+        workflow.taken_in = None
         workflow.unseen = True
         workflow.steps = {}
         workflow.sessions = {s.session: Session(s.session, s.parent, s.home, s.context_tokens) for s in saved.sessions}
@@ -121,6 +124,10 @@ class Workflow:
     def dormant(self, now_s: float) -> bool:
         """No step, and every session's gap is longer than nine in ten."""
         return not self.steps and all(s.dormant_at_s <= now_s for s in self.sessions.values())
+
+    def seems_over(self, now_s: float) -> bool:
+        """Dormant, and the last answer of each session called no tool. A guess: humans come back from longer gaps."""
+        return self.dormant(now_s) and all(session.answered for session in self.sessions.values())
 
     def claim_tokens(self, now_s: float) -> int:
         """KV that the workflow needs: contexts of its live sessions and of those in a gap that is not over.
