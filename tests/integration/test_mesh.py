@@ -67,7 +67,7 @@ async def ask(client, model, workflow, messages, **fields):
 
 async def test_two_interleaved_workflows_return_to_their_homes_and_hit_their_prefix(client, model):
     first = await asyncio.gather(*(ask(client, model, t, question(t)) for t in ("geology", "botany")))
-    await asyncio.sleep(0.2)  # residency travels
+    await asyncio.sleep(1.0)  # residency travels
     follow_ups = [
         [*question(topic), {"role": "assistant", "content": text}, {"role": "user", "content": "Go on."}]
         for topic, (text, _, _) in zip(("geology", "botany"), first, strict=True)

@@ -110,7 +110,7 @@ async def test_a_sub_agent_that_has_answered_is_let_go_when_its_parent_goes_on(t
     async with running(tmp_path) as (_mesh, overheard, ask):
         await ask(LONG[0], Workflow="w", Session="main")
         await ask(LONG[1], Workflow="w", Session="sub", Parent="main")
-        await asyncio.sleep(0.5)  # its end travels
+        await asyncio.sleep(1.0)  # its end travels
         assert overheard.released == []
 
         goes_on = asyncio.create_task(ask(LONG[0], "It says so.", tokens=20_000, Workflow="w", Session="main"))

@@ -41,7 +41,7 @@ async def test_placement_knows_what_is_resident_though_the_gateway_cannot_say(tm
                 assert answer.status == 200, await answer.text()
                 said = (await answer.json())["choices"][0]["message"]["content"]
             talk += [{"role": "assistant", "content": said}, {"role": "user", "content": f"And stone {turn}?"}]
-            await asyncio.sleep(0.3)  # the engine's events are on their way
+            await asyncio.sleep(1.0)  # the engine's events are on their way
         await bus.close()
 
     steps = [message for message in heard if isinstance(message, StepReady)]

@@ -72,7 +72,7 @@ async def workers(mesh: Mesh) -> dict[str, dict]:
 
 async def test_a_step_is_explained_from_its_arrival_to_its_last_token(mesh):
     text, first, home = await ask(mesh, "geology", opening(1))
-    await asyncio.sleep(0.3)  # residency travels
+    await asyncio.sleep(1.0)  # residency travels
     _, second, worker = await ask(mesh, "geology", opening(1) + text + " Go on.")
     assert worker == home
 

@@ -53,7 +53,7 @@ async def test_a_tool_is_called_and_its_result_goes_on_from_the_cache(anthropic_
     assert (call.type, call.name) == ("tool_use", "read_file")
     assert call.input["path"]
 
-    await asyncio.sleep(0.2)  # residency travels
+    await asyncio.sleep(1.0)  # residency travels
     result = {"type": "tool_result", "tool_use_id": call.id, "content": [{"type": "text", "text": "# SAGA"}]}
     conversation = [*question(), {"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
     second = await anthropic_client.messages.create(

@@ -40,7 +40,7 @@ class Small:
         """Others want all the room there is."""
         for number in range(KV_TOKENS // 1_000 + 1):
             await self.step(f"other-{number}", "Go.")
-        await asyncio.sleep(0.3)  # residency travels
+        await asyncio.sleep(1.0)  # residency travels
 
 
 @asynccontextmanager
@@ -97,7 +97,7 @@ async def test_a_sub_agents_that_ended_before_its_parent_went_on_is_superseded(t
 async def test_what_stayed_at_an_old_home_has_moved(tmp_path):
     async with running(tmp_path, workers=2) as small:
         first = await small.step("a", "Go.")
-        await asyncio.sleep(0.3)  # residency travels
+        await asyncio.sleep(1.0)  # residency travels
         agent = f"worker-{first.worker.removeprefix('w')}"
         small.mesh.kill(agent, signal.SIGSTOP)
         try:

@@ -64,7 +64,7 @@ async def test_a_function_is_called_and_its_output_goes_on_from_the_cache(openai
     assert (call.type, call.name, call.status) == ("function_call", "read_file", "completed")
     assert '"path"' in call.arguments
 
-    await asyncio.sleep(0.2)  # residency travels
+    await asyncio.sleep(1.0)  # residency travels
     output = {"type": "function_call_output", "call_id": call.call_id, "output": "# SAGA"}
     second = await openai_client.responses.create(
         model=model, instructions=INSTRUCTIONS, tools=TOOLS, store=False, max_output_tokens=8,

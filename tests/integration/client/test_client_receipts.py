@@ -27,7 +27,7 @@ async def test_a_whole_answer_has_it_in_its_headers(mesh, model):
         create = wf.async_openai.chat.completions.with_raw_response.create
         messages = [{"role": "system", "content": f"Whole. {LONG}"}, *ASK[1:]]
         first = await create(model=model, messages=messages, max_tokens=8)
-        await asyncio.sleep(0.3)  # residency travels
+        await asyncio.sleep(1.0)  # residency travels
         said = first.parse().choices[0].message.content
         messages += [{"role": "assistant", "content": said}, {"role": "user", "content": "And now?"}]
         second = await create(model=model, messages=messages, max_tokens=8)
