@@ -27,18 +27,21 @@ class ActiveSet:
         self._subjects = subjects
         self.pauses = 0  # workflows that left the set while they had work
         self.held_s = policy.held_s if isinstance(policy, HoldsClaims) else held_s  # how long claims last, by forecast
+        # Asked once: what a class has is slow to find out, and these are asked at every event.
+        self._asks_again = policy if isinstance(policy, AsksAgain) else None
+        self._keeps_promises = policy if isinstance(policy, KeepsPromises) else None
 
     def impatient(self) -> Iterable[PoolId]:
         """Pools whose set may change with time alone."""
-        return self._policy.impatient() if isinstance(self._policy, AsksAgain) else ()
+        return self._asks_again.impatient() if self._asks_again is not None else ()
 
     def choose(self, pool_id: PoolId, now_s: float, only: Workflow | None = None) -> Effects:
         """Revise the pool's active set. `only`: the one workflow that has a new step."""
         pool = self._roster.pool(pool_id)
         revision = self._policy.revise(pool, now_s)
         pool.seats.changed.clear()
-        if isinstance(self._policy, KeepsPromises):
-            pool.promised = self._policy.promised(pool_id)
+        if self._keeps_promises is not None:
+            pool.promised = self._keeps_promises.promised(pool_id)
         effects: Effects = []
         for root in revision.leaves:
             effects += self._pause(self._roster.workflows[root], now_s)

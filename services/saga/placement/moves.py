@@ -1,6 +1,7 @@
 """Lets steps that wait at home start elsewhere, as a policy of stealing says. Asked by `dispatch` at each tick."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from saga.contract.ids import StepId
 from saga.kernel.effects import Effect
@@ -32,17 +33,18 @@ class Moves:
         one of STICKY_STEPS is a move."""
         self._board = board
         self._candidates = candidates
-        self._policy = policy
         self._room = room
         self._grant = grant
         self._granted = granted
         self._moved = 0
+        # Once: what a class has is slow to find out, and steps wait often.
+        self._run: Callable[[float], Effects] = (
+            partial(self._by_load, policy) if isinstance(policy, StealPolicy) else partial(self._by_price, policy)
+        )
 
     def run(self, now_s: float) -> Effects:
         """What moves now."""
-        if isinstance(self._policy, StealPolicy):
-            return self._by_load(self._policy, now_s)
-        return self._by_price(self._policy, now_s)
+        return self._run(now_s)
 
     # --- by load -----------------------------------------------------------------------------------------------
 
