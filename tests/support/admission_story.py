@@ -5,6 +5,7 @@ from saga.admission.state import AdmissionState
 from saga.contract.ids import GatewayId, LeaseId, PoolId, RootId, SessionId, StepId, TenantId, WorkerId
 from saga.contract.messages import (
     CostModel,
+    Grant,
     LeaseTaken,
     StepAdmitted,
     StepCancelled,
@@ -52,6 +53,23 @@ def hello(name: str = "w0", **fields) -> WorkerHello:
         "cost": CostModel(prompt_s_per_token=1e-3, output_s_per_token=1e-2),
     }
     return WorkerHello(worker_id=WorkerId(name), **(given | fields))
+
+
+def grant_of(message: StepAdmitted, **fields) -> Grant:
+    given = {
+        "attempt": 0,
+        "lease_id": LeaseId("l"),
+        "worker_id": WorkerId("w0"),
+        "engine_url": "",
+        "session_tag": "",
+        "cached_tokens": 0,
+        "ttl_s": 1.0,
+        "lease_ttl_s": 1.0,
+        "admission_fence": 3,
+        "fence": 1,
+    }
+    step = message.step
+    return Grant(step_id=step.step_id, root=step.root, session=step.session, **(given | fields))
 
 
 class Story:

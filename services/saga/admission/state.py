@@ -157,6 +157,7 @@ class AdmissionState:
             case StepReady():
                 return self._ready(message, now_s)
             case Grant():
+                self._led_by(message.admission_fence)
                 if message.fence >= self._placement_fence:
                     self._placement_fence = message.fence
                     self.book.granted(message)
@@ -304,15 +305,19 @@ class AdmissionState:
 
     def _leader_hello(self, hello: LeaderHello) -> Effects:
         if hello.service == "admission":
-            if hello.fence > self._highest_fence:
-                self._highest_fence = hello.fence
-                self.leading = False  # replaced, even if KV could not say so yet
+            self._led_by(hello.fence)
             return []
         if hello.fence < self._placement_fence:
             return []
         self._placement_fence = hello.fence
         self._presence.placement_is_new()
         return self.book.admit_again(tuple(self.book.steps))
+
+    def _led_by(self, fence: int) -> None:
+        """Somebody heard this leader of admissions: a later one has replaced us, even if KV could not say so yet."""
+        if fence > self._highest_fence:
+            self._highest_fence = fence
+            self.leading = False
 
     def _choose(self, pool_ids: Iterable[PoolId], now_s: float) -> Effects:
         return [effect for pool_id in pool_ids for effect in self._set.choose(pool_id, now_s)]

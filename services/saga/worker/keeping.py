@@ -90,7 +90,7 @@ class Keeping:
                 self._busy(tag, kept)
                 self.tokens -= kept.tokens
                 if self._latest.get(kept.session) == tag:
-                    del self._latest[kept.session]
+                    self._step_back(kept.session)
 
     def clear(self) -> None:
         """The engine died."""
@@ -139,6 +139,14 @@ class Keeping:
                 raise AssertionError(f"tag {tag} is counted, but not open")
             if kept.session not in self._latest:
                 raise AssertionError(f"session {kept.session} of tag {tag} is unknown")
+
+    def _step_back(self, session: SessionId) -> None:
+        """Its latest tag is gone; one before it may be held by a step whose end nobody has said."""
+        before = [tag for tag in self._tags.of(session) if tag in self._kept]
+        if before:
+            self._latest[session] = before[-1]
+        else:
+            del self._latest[session]
 
     def _cover(self, kept: _Kept, tokens: int, *, at_least: bool = False) -> None:
         covered = max(tokens, kept.tokens) if at_least else tokens

@@ -231,6 +231,10 @@ class TagTable:
         entry = self._tags.get(tag)
         return entry if entry is not None and not entry.leases else None
 
+    def of(self, session: SessionId) -> list[SessionTag]:
+        """Its tags, in the order of their last steps."""
+        return list(self._by_session.get(session, ()))
+
     def has(self, session: SessionId) -> bool:
         """Whether a tag of the session is open that nobody is closing."""
         return any(self._tags[tag].state is not TagState.CLOSING for tag in self._by_session.get(session, ()))

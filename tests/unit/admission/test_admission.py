@@ -1,7 +1,7 @@
 """Admission's core: what it answers, refuses, persists and hears from others."""
 
 import pytest
-from admission_story import Story, beat_of, hello, ready, step_id
+from admission_story import Story, beat_of, grant_of, hello, ready, step_id
 
 from saga.admission.door import Bounds
 from saga.admission.events import Loaded
@@ -155,3 +155,13 @@ def test_a_standby_follows_in_silence_and_admits_again_when_promoted():
 
     assert hello_ == LeaderHello(service="admission", fence=9)
     assert (admitted.step.step_id, admitted.fence) == (step_id(1), 9)
+
+
+def test_a_leader_that_sees_a_grant_by_a_later_one_says_nothing_more():
+    story = Story()
+    (admitted,) = [m for m in story.hear(ready(1)) if isinstance(m, StepAdmitted)]
+
+    story.hear(grant_of(admitted, admission_fence=8))
+
+    assert not story.core.leading
+    assert story.hear(ready(2)) == []

@@ -1,11 +1,11 @@
 """In what order steps start: the tag, and the fair queue behind it."""
 
-from admission_story import Story, ready, step_id
+from admission_story import Story, grant_of, ready, step_id
 
 from saga.admission.order import ORDERS, FairStart, ProgramFcfs
 from saga.admission.policy import Everybody
-from saga.contract.ids import LeaseId, RootId, SessionId, TenantId, WorkerId
-from saga.contract.messages import Grant, StepAdmitted
+from saga.contract.ids import RootId, SessionId, TenantId
+from saga.contract.messages import StepAdmitted
 
 
 def admitted(story: Story, number: int, root: str, tenant: str = "t", **fields) -> StepAdmitted:
@@ -13,24 +13,6 @@ def admitted(story: Story, number: int, root: str, tenant: str = "t", **fields) 
     story.now_s += 1.0
     said = story.hear(ready(number, root, tenant=TenantId(tenant), **fields))
     return next(m for m in said if isinstance(m, StepAdmitted))
-
-
-def grant_of(message: StepAdmitted) -> Grant:
-    return Grant(
-        step_id=message.step.step_id,
-        attempt=0,
-        lease_id=LeaseId("l"),
-        root=message.step.root,
-        session=message.step.session,
-        worker_id=WorkerId("w0"),
-        engine_url="",
-        session_tag="",
-        cached_tokens=0,
-        ttl_s=1.0,
-        lease_ttl_s=1.0,
-        admission_fence=3,
-        fence=1,
-    )
 
 
 def test_the_default_lets_a_tenant_pass_one_that_has_had_its_share():

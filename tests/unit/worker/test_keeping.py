@@ -78,6 +78,21 @@ class Story:
         return tags
 
 
+def test_a_session_whose_latest_tag_closed_is_still_known_by_one_that_a_step_holds():
+    story = Story(ByName())
+    story.begin("a", 300, tag="held")
+    held = story.leases["a"]  # its end is lost
+    story.begin("a", 400, tag="fresh")
+    story.end("a", 400)
+
+    story.close(story.tags.release(SessionId("a")))
+
+    assert story.tags.of(SessionId("a")) == ["held"]
+    assert story.keeping.tokens == 300
+    story.close(story.tags.free(held, story.now_s)[1])
+    assert story.keeping.tokens == 0
+
+
 def test_as_long_as_all_fit_nobody_goes():
     story = Story(ByName())
     for name, tokens in (("a", 400), ("b", 600)):
