@@ -190,7 +190,7 @@ class AdmissionState:
                 return self._choose(self._presence.said(message, now_s, serves=True), now_s)
             case WorkerLeaving():
                 return self._choose(self._presence.gone(message.worker_id), now_s)
-            case WorkerStands():
+            case WorkerStands() if message.fence >= self._placement_fence:
                 return self._choose(self._presence.stands(message), now_s)
             case GatewayBeat():
                 return beats.heard(message, self.book, self._subjects, now_s)

@@ -177,7 +177,7 @@ class PlacementState:
                 return self._leader_hello(message)
             case SessionsReleased():
                 return self._released(message)
-            case WorkerStands() if not self.leading:
+            case WorkerStands() if not self.leading and message.fence >= self._highest_fence:
                 self.trust.follow(message, now_s)
                 return []
             case WorkersAsk():
@@ -239,6 +239,8 @@ class PlacementState:
     def _released(self, released: SessionsReleased) -> Effects:
         """Their KV may go: it no longer counts against the worker, which stays their home as long as it lasts, unless
         they are free to go on elsewhere."""
+        if released.by == "admission" and self._dispatch.stale_admission(released.fence):
+            return []
         for session_id in released.sessions:
             session = self.board.sessions.get(session_id)
             if released.reason == "closed":

@@ -32,6 +32,7 @@ from saga.contract.messages import (
 )
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Forget, Log, Persist, Publish, Received, Reconnected, Tick, WakeAt
+from saga.kernel.fences import Fences
 from saga.worker.ahead import Ahead
 from saga.worker.attribution import Attribution
 from saga.worker.endings import Endings
@@ -91,6 +92,7 @@ class WorkerState:
         self._lease_ttl_s = lease_ttl_s
         self._wake_s = NEVER_S
         self._deaf = False  # the bus is away
+        self._fences = Fences()
         self.presence = Presence(worker_id, engine_url, heartbeat_s)
         self.leases = LeaseTable(lease_ttl_s)
         self.tags = TagTable()
@@ -234,8 +236,7 @@ class WorkerState:
 
     def _lease_taken(self, message: LeaseTaken, now_s: float) -> Effects:
         tag = message.session_tag if self._retention.tags else SessionTag("")
-        ttl_s = message.lease_ttl_s
-        lease = Lease(message.lease_id, message.step_id, message.attempt, ttl_s, message.session, tag)
+        lease = Lease(message.lease_id, message.step_id, message.attempt, message.lease_ttl_s, message.session, tag)
         if self.leases.take(lease, now_s):
             return self._taken(lease, message.prompt_tokens)
         if not self.leases.out(lease.lease_id) and tag and self.tags.state_of(tag) is None:
@@ -257,8 +258,7 @@ class WorkerState:
     def _step_started(self, message: StepStarted, now_s: float) -> Effects:
         """Its LeaseTaken may have been lost; the engine opens the tag all the same."""
         tag = message.session_tag if self._retention.tags else SessionTag("")
-        ttl_s = self._lease_ttl_s
-        lease = Lease(message.lease_id, message.step_id, message.attempt, ttl_s, message.session, tag)
+        lease = Lease(message.lease_id, message.step_id, message.attempt, self._lease_ttl_s, message.session, tag)
         if self.leases.take(lease, now_s):
             return self._taken(lease)
         self.leases.renew(message.lease_id, now_s)
@@ -275,7 +275,7 @@ class WorkerState:
         return self._ended(self.leases.end(message.lease_id), now_s) if message.lease_id else []
 
     def _sessions_released(self, message: SessionsReleased, now_s: float) -> Effects:
-        if message.reason in self._retention.outlives:
+        if message.reason in self._retention.outlives or self._fences.stale(message.by, message.fence):
             return []
         return self._let_go(message.sessions, message.reason, now_s)
 

@@ -30,7 +30,12 @@ class SessionsReleased(Message, frozen=True, kw_only=True, gc=False):
     worker_id: WorkerId
     sessions: tuple[SessionId, ...]
     reason: ReleaseReason
-    fence: int
+    fence: int  # of `by`
+
+    @property
+    def by(self) -> Literal["admission", "placement"]:
+        """Whose leader says so."""
+        return "placement" if self.reason in ("moved", "superseded") else "admission"
 
 
 GAP_SHARES: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)  # of the gaps that `gap_quantiles_s` lies above

@@ -1,7 +1,7 @@
 """Admission's core: what it answers, refuses, persists and hears from others."""
 
 import pytest
-from admission_story import Story, beat_of, grant_of, hello, ready, step_id
+from admission_story import POOL, Story, beat_of, grant_of, hello, ready, step_id
 
 from saga.admission.door import Bounds
 from saga.admission.events import Loaded
@@ -17,6 +17,7 @@ from saga.contract.messages import (
     SessionsReleased,
     StepAdmitted,
     StepRefused,
+    WorkerStands,
 )
 from saga.kernel.effects import Promoted, Tick
 
@@ -165,3 +166,16 @@ def test_a_leader_that_sees_a_grant_by_a_later_one_says_nothing_more():
 
     assert not story.core.leading
     assert story.hear(ready(2)) == []
+
+
+def test_what_a_replaced_placement_thinks_of_a_worker_does_not_count():
+    story = Story(workers=2)
+    story.hear(LeaderHello(service="placement", fence=5))
+
+    def stands(worker: str, fence: int) -> None:
+        story.hear(WorkerStands(worker_id=WorkerId(worker), epoch=1, standing="quarantined", fence=fence))
+
+    stands("w0", fence=4)
+    stands("w1", fence=5)
+
+    assert set(story.core.roster.pool(POOL).workers) == {"w0"}

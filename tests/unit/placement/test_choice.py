@@ -5,7 +5,7 @@ from random import Random
 from placement_story import Story, admitted, hello
 
 from saga.contract.ids import SessionId, WorkerId
-from saga.contract.messages import Grant, SessionsReleased
+from saga.contract.messages import Grant, LeaderHello, SessionsReleased
 from saga.kernel.effects import Decision, Tick
 from saga.placement.policy import CheapestStart, SessionAffinity
 from saga.placement.stealing import IdleAndUneven, Load
@@ -70,6 +70,18 @@ def test_an_unbound_session_may_go_on_anywhere():
     story.hear(SessionsReleased(worker_id=grant.worker_id, sessions=(SessionId("s"),), reason="unbound", fence=1))
 
     assert story.grant(2, session="s", home=WorkerId("w1")).worker_id == "w1"
+
+
+def test_what_a_replaced_admission_releases_stays_at_home():
+    story = Story()
+    grant = story.grant(1, session="s")
+    story.take(grant)
+    story.finish(grant)
+    story.hear(LeaderHello(service="admission", fence=9))
+
+    story.hear(SessionsReleased(worker_id=grant.worker_id, sessions=(SessionId("s"),), reason="unbound", fence=8))
+
+    assert story.core.board.sessions["s"].home == grant.worker_id
 
 
 def test_a_worker_steals_when_it_has_been_idle_and_another_is_twice_as_loaded():

@@ -271,6 +271,22 @@ def test_released_sessions_go_when_no_lease_is_out():
     assert of(tell(state, cancelled, 3.0), CloseTag) == [CloseTag(SessionTag("s1-0"))]
 
 
+def test_what_a_replaced_leader_releases_stays():
+    state = core()
+    for lease, session in (("a", "s1"), ("b", "s2")):
+        tell(state, taken(lease, session, f"{session}-0"), 0.0)
+        tell(state, finished(lease, session), 1.0)
+
+    def released(session, reason, fence):
+        message = SessionsReleased(worker_id=W, sessions=(SessionId(session),), reason=reason, fence=fence)
+        return of(tell(state, message, 2.0), CloseTag)
+
+    assert released("elsewhere", "moved", 7) == []
+    assert released("s1", "moved", 6) == []
+    assert released("s2", "paused", 6) == [CloseTag(SessionTag("s2-0"))], "admission's fences are its own"
+    assert released("s1", "superseded", 7) == [CloseTag(SessionTag("s1-0"))]
+
+
 def test_a_beginning_that_comes_after_its_end_still_gets_its_tag_closed():
     state = core()
     tell(state, finished(), 1.0)
