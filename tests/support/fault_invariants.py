@@ -24,6 +24,7 @@ from saga.contract.messages import (
 from saga.gateway.events import Run
 from saga.kernel.effects import Demoted, Promoted, Publish, Received
 
+MOST_EVENTS = 20_000  # of one run; 9,000 are usual
 FROM_ADMISSION = (Accepted, Refused, StepRefused, StepAdmitted)
 
 
@@ -54,16 +55,19 @@ class Invariants:
         if known is None:
             known = self._known[process] = _Known()
         self.events[type(event).__name__] += 1
-        stale = False
+        if self.events.total() > MOST_EVENTS:
+            raise AssertionError(f"a storm: {MOST_EVENTS} events, among them {self.events.most_common(3)}")
         if isinstance(event, Received):
             stale = self._heard(known, event.message)
+            if stale and isinstance(event.message, StepAdmitted):
+                self._not_taken(process, event.message)
         elif isinstance(event, Promoted):
             known.leads, known.led = True, event.fence
         elif isinstance(event, Demoted):
             known.leads = False
         for effect in effects:
             if isinstance(effect, Publish):
-                self._said(process, known, effect.message, event, stale=stale)
+                self._said(process, known, effect.message)
             elif isinstance(effect, Run):
                 self._runs(process, known, effect.grant)
 
@@ -87,19 +91,23 @@ class Invariants:
         self.seen["word of an older leader"] += stale
         return stale
 
-    def _said(self, process: Process, known: _Known, message: Any, event: Any, *, stale: bool) -> None:
+    def _said(self, process: Process, known: _Known, message: Any) -> None:
         if isinstance(message, Grant):
             self._leads(process, known, "placement", message.fence)
             if message.step_id in known.over:
                 self._broken(process, f"grants step {message.step_id}, of which it knows that it is over")
-            if stale and isinstance(event.message, StepAdmitted) and event.message.step.step_id == message.step_id:
-                self._broken(process, f"grants step {message.step_id} on the word of an older admission")
         elif isinstance(message, StepAdmitted):
             self._leads(process, known, "admission", message.fence)
             if message.step.step_id in known.over:
                 self._broken(process, f"admits step {message.step.step_id}, of which it knows that it is over")
         elif isinstance(message, LeaderHello) and message.fence < known.fences[message.service]:
             self._broken(process, f"leads with fence {message.fence}, and has seen {known.fences[message.service]}")
+
+    def _not_taken(self, process: Process, admitted: StepAdmitted) -> None:
+        step_id = admitted.step.step_id
+        step = process.core.board.steps.get(step_id)
+        if step is not None and step.admitted is admitted:
+            self._broken(process, f"lets step {step_id} wait on the word of an older admission")
 
     def _leads(self, process: Process, known: _Known, service: str, fence: int) -> None:
         if not known.leads or fence != known.led:

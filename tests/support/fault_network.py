@@ -86,7 +86,8 @@ class Network:
         )
 
     def _is(self, name: str, called: str) -> bool:
-        return called in ("*", name) or self._role_of(name) == called
+        role = self._role_of(name)
+        return called in ("*", name, role) or called == f"{role.removesuffix('-standby')}s"
 
     # --- the bus -----------------------------------------------------------------------------------------------
 

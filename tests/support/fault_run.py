@@ -19,7 +19,10 @@ HEALED_S = FAULTS_FROM_S + FAULTS_S
 BACK_WITHIN_S = 10.0
 STOP_S = HEALED_S + BACK_WITHIN_S + 8.0
 DRAIN_S = 30.0  # at most, from the last word of a client to empty books
+AWAY_SHARE = 0.25  # of steps, at most, that start away from their KV though nothing was gained by it
+LEAST_STARTS = 12  # of so many the share says something
 QUIET_S = 8.0  # after that: leases and steps that nobody names are over
+UNEVEN = 4.0  # how much more engine time a user of one tenant may get than one of the other, in eight seconds
 USERS = {"t0": 7, "t1": 4}
 # How an accepted step may end: answered, or one of these, which its client is told.
 REASONS = ("client gone", "gateway died", "failed: not resumable", "refused: engine_failed")
@@ -36,6 +39,10 @@ class Told(msgspec.Struct):
     ends: dict[str, int] = {}
     events: int = 0
     seen: dict[str, int] = {}  # of what was to be survived
+    home: int = 0  # starts where their session's KV was, from ten seconds after the last fault on
+    away: int = 0  # elsewhere
+    moved: int = 0  # elsewhere, as the shorter wait was worth it
+    service_s: dict[str, float] = {}  # modelled engine-seconds, by tenant, of the same starts
     drained_s: float = 0.0  # after the last new step
     cpu_s: float = 0.0
 
@@ -82,6 +89,20 @@ def _live(world: World, clients: Clients, told: Told) -> None:
     told.drained_s = world.agenda.now_s - STOP_S
     world.run_until(world.agenda.now_s + QUIET_S)
     told.problems += left_over(world, clients)
+    _itself_again(world, told)
+
+
+def _itself_again(world: World, told: Told) -> None:
+    """Ten seconds after the last fault sessions run where their KV is, and both tenants are served."""
+    from_s = HEALED_S + BACK_WITHIN_S
+    home, away, moved = world.shares.at_home(from_s, STOP_S)
+    told.home, told.away, told.moved = home, away, moved
+    if away > AWAY_SHARE * (home + away) and home + away + moved >= LEAST_STARTS:
+        told.problems.append(f"affinity is not back: {home} steps at home, {away} elsewhere, {moved} moved for a gain")
+    told.service_s = {tenant: world.shares.service_s(tenant, from_s, STOP_S) for tenant in USERS}
+    per_user_s = [told.service_s[tenant] / users for tenant, users in USERS.items()]
+    if min(per_user_s) * UNEVEN < max(per_user_s):
+        told.problems.append(f"shares are not back: engine-seconds of {told.service_s}")
 
 
 def left_over(world: World, clients: Clients) -> list[str]:

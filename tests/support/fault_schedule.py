@@ -14,6 +14,7 @@ GATEWAYS: Final = ("g0", "g1")
 WORKERS: Final = ("w0", "w1", "w2")
 ENGINES: Final = ("e0", "e1", "e2")
 LEADERS: Final = ("admission", "placement")
+CANDIDATES: Final = ("admissions", "placements")  # leader and standbys
 STANDBYS: Final = ("admission-standby", "placement-standby")
 MORTAL: Final = (*LEADERS, *STANDBYS, *GATEWAYS, *WORKERS, *ENGINES, "graph")
 LONG_PAUSE_S: Final = 10.0
@@ -130,7 +131,7 @@ def _pause(rng: Random) -> Pause:
 def _cut(rng: Random) -> Cut:
     at_s, for_s = _span(rng, 0.5, 9.0)
     one = rng.choice((*GATEWAYS, *LEADERS, *WORKERS))
-    others = ["bus", "bus", "store", *GATEWAYS, *LEADERS, *WORKERS, *(ENGINES if one[0] in "gw" else ())]
+    others = [*CANDIDATES, "bus", "bus", "store", *GATEWAYS, *LEADERS, *WORKERS, *(ENGINES if one[0] in "gw" else ())]
     return (
         Cut(at_s, for_s, rng.choice((one, one, one, "*")), "bus")
         if rng.random() < 0.3

@@ -7,6 +7,8 @@ from fault_engine import COST, Engine
 
 from saga.contract.messages import Grant, StepReady
 
+SAVES_WAIT = "saves_wait"  # placement's word for a step that starts elsewhere because waiting at home costs more
+
 
 class Start(msgspec.Struct, gc=False):
     """A step was given to an engine for the first time."""
@@ -46,10 +48,12 @@ class Shares:
             start.cost_s = COST.step_s(step.prompt_tokens, cached_tokens, output_tokens)
             self.starts.append(start)
 
-    def at_home(self, from_s: float, until_s: float) -> tuple[int, int]:
-        """Starts in that time of steps whose session's KV was somewhere: how many ran there, of how many."""
+    def at_home(self, from_s: float, until_s: float) -> tuple[int, int, int]:
+        """Starts in that time of steps whose session's KV was somewhere: there, elsewhere, moved because that paid."""
         seen = [start for start in self.starts if start.home and from_s <= start.at_s < until_s]
-        return sum(start.home == start.worker_id for start in seen), len(seen)
+        home = sum(start.home == start.worker_id for start in seen)
+        moved = sum(start.home != start.worker_id and start.reason == SAVES_WAIT for start in seen)
+        return home, len(seen) - home - moved, moved
 
     def service_s(self, tenant: str, from_s: float, until_s: float) -> float:
         """Engine-seconds of the tenant's steps started in that time."""

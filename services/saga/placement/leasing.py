@@ -71,7 +71,11 @@ class Leasing:
         current = step is not None and step.lease is not None and step.lease.lease_id == returned.lease_id
         if lease is not None:
             self._board.free_lease(returned.lease_id, RETURNED.get(returned.reason))
-        if step is not None and current:
+        if step is not None and current and returned.reason == "fenced":
+            # It was admitted or granted by a leader that its gateway knows to be replaced: granted again it would come
+            # back again, at once. Whoever leads now admits it anew when the next beat shows that it is not known here.
+            effects += self.over(returned.step_id, Move.ABORT, now_s, silent=True)
+        elif step is not None and current:
             if returned.next_attempt >= step.attempt:
                 step.attempt = returned.next_attempt
                 step.wait_cause = "retry"

@@ -370,10 +370,9 @@ async def test_an_engine_lost_behind_a_slow_sink_is_lost(noticed):
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux's")
 async def test_the_kernel_ends_a_connection_whose_other_machine_is_gone_after_ten_seconds():
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    transport, _ = await asyncio.get_running_loop().create_connection(
-        asyncio.Protocol, *server.sockets[0].getsockname()[:2]
-    )
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname()[:2])
 
     watch(transport)
 

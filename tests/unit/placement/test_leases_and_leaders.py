@@ -8,6 +8,7 @@ from saga.contract.messages import (
     Grant,
     Heartbeat,
     LeaderHello,
+    LeaseReturned,
     LeaseTaken,
     PagesStored,
     ResendSteps,
@@ -99,6 +100,26 @@ def test_beats_renew_leases():
         story.tell(Tick())
 
     assert set(story.core.board.leases) == {grant.lease_id}
+
+
+def test_a_grant_that_comes_back_fenced_is_not_made_again_until_somebody_admits_the_step_anew():
+    story = Story(workers=1)
+    grant = story.grant(1)  # its gateway has heard of a later admission, this placement has not
+    fenced = LeaseReturned(
+        step_id=grant.step_id,
+        attempt=0,
+        lease_id=grant.lease_id,
+        worker_id=grant.worker_id,
+        gateway_id=GatewayId("g0"),
+        reason="fenced",
+    )
+
+    assert story.hear(fenced) == []
+    assert story.core.board.leases == {}
+
+    (ask,) = story.hear(GatewayBeat(gateway_id=GatewayId("g0"), waiting=(waiting(1),)))
+    assert isinstance(ask, ResendSteps)
+    assert story.grant(1, fence=9).admission_fence == 9
 
 
 def test_time_without_a_bus_is_not_counted_against_anybody():
