@@ -19,6 +19,8 @@ class Minute:
     def add(self, now_s: float, tokens: int) -> None:
         """So many, now."""
         second = floor(now_s)
+        if second not in self._seconds:  # nobody may ever ask: most tenants have no limit
+            self.forget(now_s)
         self._seconds[second] = self._seconds.get(second, 0) + tokens
         self.tokens += tokens
 

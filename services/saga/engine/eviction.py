@@ -7,9 +7,13 @@ with our plugin, and nothing if nobody says so. Knows neither pages nor tiers' s
 
 import heapq
 from collections.abc import Iterable
+from typing import Final
 
 from saga.engine.radix_node import Node, parent_of
 from saga.engine.settings import Eviction
+
+_Entry = tuple[int, float, int, int, Node]
+_SPARE: Final = 4_096  # entries that are left alone
 
 
 class EvictionOrder:
@@ -21,7 +25,8 @@ class EvictionOrder:
         self._values: dict[str, float] = {}
         self._offers = 0
         # Entries may be stale: keys only rise between pushes (use), and whatever lowers one pushes anew.
-        self._heap: list[tuple[int, float, int, int, Node]] = []
+        self._heap: list[_Entry] = []
+        self._tidy_at = _SPARE
         self._host_heap: list[tuple[int, int, int, Node]] = []
 
     # Candidates.
@@ -32,6 +37,25 @@ class EvictionOrder:
             return
         self._offers += 1
         heapq.heappush(self._heap, (len(node.sessions), self._worth(node), node.used_at, self._offers, node))
+        if len(self._heap) > self._tidy_at:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Drop entries that `take` would pass over, and of each candidate all but the one that comes first: with room
+        in the cache nothing is taken, and every use of a leaf leaves one behind. The order of what is left is the same.
+        """
+        first: dict[Node, tuple[bool, _Entry]] = {}
+        for entry in self._heap:
+            node = entry[-1]
+            if node.parent is None or node.locks or node.device_children or not node.device:
+                continue
+            stale = entry[:3] != (len(node.sessions), self._worth(node), node.used_at)
+            known = first.get(node)
+            if known is None or (stale, entry[:4]) < (known[0], known[1][:4]):
+                first[node] = (stale, entry)
+        self._heap = [entry for _, entry in first.values()]
+        heapq.heapify(self._heap)
+        self._tidy_at = 2 * len(self._heap) + _SPARE
 
     def take(self) -> Node | None:
         """The device leaf to evict next, no candidate any more; None when there is none."""

@@ -22,6 +22,15 @@ def test_it_holds_at_least_the_last_sixty_seconds_and_at_most_sixty_one(added):
         assert minute.tokens <= sum(t for at_s, t in story if at_s >= now_s - 61.0)
 
 
+def test_it_remembers_a_minute_of_seconds_though_nobody_asks():
+    minute = Minute()
+    for second in range(1_000):
+        minute.add(second + 0.5, 10)
+
+    assert len(minute._seconds) == 61
+    assert minute.tokens == 610
+
+
 def test_what_was_never_used_is_taken_back_unless_it_is_forgotten_already():
     minute = Minute()
     minute.add(10.5, 100)

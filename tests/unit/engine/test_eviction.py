@@ -5,6 +5,7 @@ from engine_drive import Drive, hashes_of, small_profile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from saga.engine import eviction
 from saga.engine.config import EngineConfig, engine_of
 from saga.engine.radix import RadixTree
 from saga.kv.pages import HASH_BYTES
@@ -162,3 +163,40 @@ def test_eviction_follows_a_sort_of_the_leaves_at_every_moment(asks):
 @pytest.mark.parametrize("eviction", ["lru", "priority"])
 def test_the_engine_of_a_configuration_evicts_as_it_says(eviction):
     assert engine_of(EngineConfig(eviction=eviction)).eviction == eviction
+
+
+def test_uses_of_a_cache_with_room_leave_nothing_behind(monkeypatch):
+    monkeypatch.setattr(eviction, "_SPARE", 8)
+    tree = RadixTree()
+    for _ in range(100):
+        for text in ("aa", "bb", "cc"):
+            node = fill(tree, text)
+            tree.lock(node)
+            tree.unlock(node, 0.0)
+
+    assert len(tree._order._heap) <= 2 * 3 + 8 + 1
+    tree.check()
+    assert evicted(tree, ["aa", "bb", "cc"]) == ["aa", "bb", "cc"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["use", "tag", "untag", "evict"]), st.sampled_from("abcdef")), max_size=60))
+def test_what_is_tidied_away_changes_no_order(story):
+    def told(spare: int) -> list[bytes]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(eviction, "_SPARE", spare)
+            tree, gone = RadixTree(), []
+            for act, name in story:
+                if act == "use":
+                    node = fill(tree, "x" + name + "y")
+                    tree.lock(node)
+                    tree.unlock(node, 0.0)
+                elif act == "tag":
+                    tree.tag(name, fill(tree, "x" + name + "y"))
+                elif act == "untag":
+                    tree.untag(name)
+                else:
+                    gone += tree.evict(1)
+                tree.check()
+            return gone + tree.evict(tree.pages)
+
+    assert told(0) == told(1_000_000)
