@@ -6,10 +6,10 @@ The laboratory's run with the live cores. First the peak: tasks a minute of user
 pressure 1. Then conversations begin as a Poisson process at 80 % of it. Every ten virtual minutes each core is walked
 (`saga.sim.books`): the length of every dict, list, set and deque below it. Clients here never say that they are done,
 and a workflow is forgotten after an hour of silence: so what is kept for each workflow is level only in the second
-hour, and one hour alone says little. Verdict: a book is bounded if its last length is at most a quarter, and 64 entries,
-above the most of the middle third of the time, or if it is one of those that remember the past up to a number that the
-code fixes, and is within it. Anything else grows without end. RSS is of this process, in which the laboratory keeps its
-own records of every task too.
+hour, and one hour alone says little. Verdict: a book is bounded if its last length is at most a quarter, and 64
+entries, above the most of the middle third of the time, or if it is one of those that remember the past up to a number
+that the code fixes, and is within it. Anything else grows without end. RSS is of this process, in which the laboratory
+keeps its own records of every task too.
 Exit code 1 for such a book, a failed step, or a lease that has not ended when everybody is gone.
 """
 
