@@ -115,10 +115,14 @@ class Gateway:
         if not isinstance(message, WorkerLeaving):
             return False
         if message.engine_died:
-            for ticket in list(self.tickets.values()):
-                if ticket.worker_id == message.worker_id and ticket.connection is not None:
-                    self._lost(ticket)
+            self.link_died(message.worker_id)
         return True
+
+    def link_died(self, worker_id: str) -> None:
+        """Nothing will come any more over the connections to its engine."""
+        for ticket in list(self.tickets.values()):
+            if ticket.worker_id == worker_id and ticket.connection is not None:
+                self._lost(ticket)
 
     def _run(self, run: Run) -> None:
         ticket = self.tickets.get(run.step_id)

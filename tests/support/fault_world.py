@@ -5,6 +5,7 @@ Not the laboratory: no engine model and no policies to compare, but every way to
 """
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -36,7 +37,7 @@ from saga.sim.agenda import Agenda
 from saga.worker import making as worker
 
 CELL = "faults"
-NOTICE_S = 10.0  # until TCP notices that the machine at the other end is gone
+NOTICE_S = 6.0  # until a gateway's TCP notices that nobody answers at the other end
 DRIFT = 5e-4  # of monotonic clocks, at most
 STARTED_S = 0.5  # from a process's start to its subscriptions
 
@@ -196,8 +197,16 @@ class World:
                     self._cut_off(process, fault.for_s)
             case Cut():
                 self.network.cut(replace(fault, one=self._named(fault.one), other=self._named(fault.other)))
+                self.agenda.after(NOTICE_S, self._notice, None)
             case Skew():
                 self.clocks(self._named(fault.victim)).wall_offset_s += fault.wall_s
+
+    def _notice(self, _: None) -> None:
+        """A wire has been cut for so long that gateways give up the connections over it."""
+        for gateway in self.gateways.values():
+            for worker_id, engine in self.engines.items():
+                if self.network.divided(gateway.process.name, engine.name):
+                    gateway.process.life.do(partial(gateway.link_died, worker_id))
 
     def kill(self, victim: str, down_s: float, *, silent: bool = False) -> None:
         """kill -9, and a new one after `down_s`. `silent`: so that nobody notices a broken connection; of a worker or

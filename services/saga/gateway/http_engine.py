@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 import msgspec
 
 from saga.gateway.http_connection import Connection, EngineLostError, Reply, UnansweredError
-from saga.gateway.http_liveness import watch
 
 # SGLang's uvicorn closes idle connections after 5 s: let go of ours first, so that none is reused while it closes.
 IDLE_S: Final = 4.0
@@ -134,12 +133,11 @@ class EngineClient:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_s):
-                transport, connection = await loop.create_connection(
+                _, connection = await loop.create_connection(
                     lambda: Connection(engine.put), engine.host, engine.port, ssl=True if engine.tls else None
                 )
         except OSError as error:  # TimeoutError is one
             raise EngineLostError(str(error) or f"no connection within {self._connect_s} s") from error
-        watch(transport)
         return connection
 
     def _engine(self, url: str) -> _Engine:

@@ -1,7 +1,6 @@
 """Answers fed to a connection as a socket would: cut anywhere they read alike; a broken one is an engine lost."""
 
 import asyncio
-import socket
 import time
 from collections.abc import Coroutine
 from itertools import pairwise
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from saga.gateway.framing import MAX_HEAD_BYTES
 from saga.gateway.http_connection import Connection, EngineLostError, Reply, UnansweredError
 from saga.gateway.http_engine import _Engine
-from saga.gateway.http_liveness import GONE_AFTER_S, watch
 
 KNOWN = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -366,19 +364,3 @@ async def test_an_engine_lost_behind_a_slow_sink_is_lost(noticed):
     line.connection.connection_lost(None)
     with pytest.raises(EngineLostError, match="early"):
         await pumping
-
-
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux's")
-async def test_the_kernel_ends_a_connection_whose_other_machine_is_gone_after_ten_seconds():
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-    transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname()[:2])
-
-    watch(transport)
-
-    watched = transport.get_extra_info("socket")
-    assert watched.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    assert watched.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < GONE_AFTER_S == 10
-    assert watched.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1_000 * GONE_AFTER_S
-    transport.abort()
-    server.close()
