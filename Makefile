@@ -14,7 +14,7 @@ BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check chromium fuzz fuzz-parsers chaos-seeds up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-headline bench-ablation bench-keeping bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
+.PHONY: help demo test check chromium fuzz fuzz-parsers soak soak-live chaos-seeds up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-headline bench-ablation bench-keeping bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -53,6 +53,12 @@ fuzz-parsers: $(STAMP) ## Broken messages, KV events, rows, traces, recordings (
 
 chaos-seeds: $(STAMP) ## All cores under faults drawn from seeds, in virtual time (SEEDS=1000 FIRST=0)
 	$(BIN)/python tests/faults/seeds_run.py --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS)
+
+soak: $(STAMP) ## Three hours of virtual time at 80 % load: no book of any core grows without end (minutes)
+	$(BIN)/python bench/soak.py
+
+soak-live: $(STAMP) ## Ten minutes of a live mesh at 80 % load: memory of each process, leases, failed steps
+	$(BIN)/python bench/soak_live.py
 
 up: $(STAMP) ## Start a whole mesh on this machine (UP_ARGS="--workers 4 --speed 10")
 	$(BIN)/saga up $(UP_ARGS)

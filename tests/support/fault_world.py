@@ -203,10 +203,10 @@ class World:
 
     def _notice(self, _: None) -> None:
         """A wire has been cut for so long that gateways give up the connections over it."""
-        for gateway in self.gateways.values():
+        for asked in self.gateways.values():
             for worker_id, engine in self.engines.items():
-                if self.network.divided(gateway.process.name, engine.name):
-                    gateway.process.life.do(partial(gateway.link_died, worker_id))
+                if self.network.divided(asked.process.name, engine.name):
+                    asked.process.life.do(partial(asked.link_died, worker_id))
 
     def kill(self, victim: str, down_s: float, *, silent: bool = False) -> None:
         """kill -9, and a new one after `down_s`. `silent`: so that nobody notices a broken connection; of a worker or
