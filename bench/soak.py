@@ -24,6 +24,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from saga.graph.following import KEPT_NODES, MAX_WORKFLOWS
 from saga.load.process_memory import rss_bytes
 from saga.sim.books import books
 from saga.sim.runner import Simulation, simulate
@@ -32,8 +33,10 @@ from saga.sim.spec import RunSpec
 LOAD = 0.8
 MARK_S = 600.0
 DRAIN_S = 7_200.0  # for the last conversations, after the last has begun
+SETTLE_S = 60.0
 PEAK_TASKS = 200
 GROWS_SHARE, GROWS_ENTRIES = 1.25, 64
+COLUMNS = 6  # of the table; the JSON has every mark
 SHOWN = 14  # books, the largest
 # What remembers the past, up to a fixed number: path (as far as it goes) to that number, from the code.
 BOUNDS: dict[str, int] = {
@@ -42,10 +45,17 @@ BOUNDS: dict[str, int] = {
     "placement.board.sessions": 50_000,
     "graph._over": 20_000,
 }
+BOUNDS |= {  # after an hour of silence a graph remembers the end of a workflow for a day
+    "graph._following._silent": MAX_WORKFLOWS,
+    "graph._following._roots[*]": MAX_WORKFLOWS,
+    "graph._following._silent[*].sessions": MAX_WORKFLOWS,
+    "graph._following._silent[*].nodes": MAX_WORKFLOWS * KEPT_NODES,
+}
 BOUNDS_OF_EACH: dict[str, int] = {  # worker
     "worker.leases._ended": 8_192,
     "worker.endings._last": 16_384,
     "worker.endings._before": 16_384,
+    "engine._ends_s": 1_024,  # planned iterations
 }
 
 Marks = list[dict[str, int]]
@@ -68,6 +78,8 @@ def measure(flags: argparse.Namespace, console: Console) -> int:
         rss_mib.append((rss_bytes(os.getpid()) or 0) / 2**20)
     live_at_end = marks[-1].get("placement.board.leases", 0)
     simulation.agenda.run(end_s + DRAIN_S)
+    simulation.agenda.stopped = False  # it stops with the last answer, before everybody has heard of it
+    simulation.agenda.run(simulation.agenda.now_s + SETTLE_S)
     simulation.world.check()
     accounts = simulation.world.placement.core.board.lease_accounts
     out = len(simulation.world.placement.core.board.leases)
@@ -78,8 +90,8 @@ def measure(flags: argparse.Namespace, console: Console) -> int:
     show(console, marks, rss_mib, unbounded, bounds)
     console.print(
         f"steps {ledger.steps}, failed {ledger.failures}; leases granted {accounts.granted}, "
-        f"{', '.join(f'{end} {number}' for end, number in accounts.ended.items())}, out after the "
-        f"hour {live_at_end}, in the end {out}, leaked {leaked}"
+        f"{', '.join(f'{end} {number}' for end, number in accounts.ended.items())}, out at the "
+        f"last mark {live_at_end}, in the end {out}, leaked {leaked}"
     )
     told = f"{len(unbounded)} books grow without end: {', '.join(unbounded)}" if unbounded else "no unbounded growth"
     console.print(f"{len(marks[-1])} books: {told}")
@@ -129,9 +141,12 @@ def show(console: Console, marks: Marks, rss_mib: list[float], unbounded: list[s
     """The largest books and the sums, at each mark."""
     table = Table()
     table.add_column("entries after minutes")
-    for number in range(len(marks)):
+    every = -(-len(marks) // COLUMNS)
+    shown = [number for number in range(len(marks)) if (number + 1) % every == 0]
+    for number in shown:
         table.add_column(f"{(number + 1) * MARK_S / 60:.0f}", justify="right")
     last: Mapping[str, int] = marks[-1]
+    marks, rss_mib = [marks[number] for number in shown], [rss_mib[number] for number in shown]
     for service in ("gateway", "admission", "placement", "graph", "worker", "engine"):
         sums = [sum(size for path, size in mark.items() if path.startswith(f"{service}.")) for mark in marks]
         table.add_row(service, *map(str, sums))
