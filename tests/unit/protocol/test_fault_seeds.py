@@ -9,7 +9,7 @@ import pytest
 from fault_run import Told, minimised, replay_command, run
 from fault_schedule import draw
 
-SEEDS = 200
+SEEDS = 150
 
 
 @pytest.fixture(scope="module")
