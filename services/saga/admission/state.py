@@ -41,6 +41,7 @@ from saga.contract.messages import (
     StepFinished,
     StepProgress,
     StepReady,
+    StepRefused,
     StepStarted,
     TenantsAsk,
     WhyAsk,
@@ -200,6 +201,9 @@ class AdmissionState:
                 return self._ending.said(message, now_s)
             case ResendSteps(service="placement"):
                 return self.book.admit_again(message.step_ids)
+            case ResendSteps() | StepRefused():  # said by an admission to a gateway
+                self._led_by(message.fence)
+                return []
             case LeaderHello():
                 return self._leader_hello(message)
             case WhyAsk() if self._stories is not None:

@@ -257,14 +257,15 @@ class GatewayState:
             case PrefetchAsked(session=session):
                 back = any(record.step.session == session for record in self._steps.values())
                 return [*self.prefetches.asked(message, back=back)]
-            case ResendSteps() if message.fence >= self._fences[message.service]:
+            case ResendSteps() if not self._fenced(message.service, message.fence):
                 records = (self._steps.get(step_id) for step_id in message.step_ids)
                 return [effect for record in records if record for effect in self._tell_again(record, now_s)]
             case _:
                 return []
 
     def _granted(self, grant: Grant, now_s: float) -> Effects:
-        if self._fenced("placement", grant.fence) or self._fenced("admission", grant.admission_fence):
+        stale = self._fenced("placement", grant.fence)
+        if self._fenced("admission", grant.admission_fence) or stale:  # both are looked at: either may be news
             return [self._returned(grant, "fenced", grant.attempt)]
         self.leaders_heard.add("placement")
         record = self._steps.get(grant.step_id)
@@ -285,15 +286,17 @@ class GatewayState:
         return Publish(self._subjects.lease(grant.worker_id), taken)
 
     def _accepted(self, answer: Accepted) -> Effects:
+        stale = self._fenced("admission", answer.fence)
         record = self._steps.get(answer.step_id)
-        if record and record.step.attempt == answer.attempt and not self._fenced("admission", answer.fence):
+        if record and record.step.attempt == answer.attempt and not stale:
             record.accepted = True
             self.leaders_heard.add("admission")
         return []
 
     def _refused(self, answer: Refused | StepRefused) -> Effects:
+        stale = self._fenced("admission", answer.fence)
         record = self._steps.get(answer.step_id)
-        if record is None or record.running or self._fenced("admission", answer.fence):
+        if record is None or record.running or stale:
             return []
         record.life.advance(Move.REFUSE)
         del self._steps[answer.step_id]

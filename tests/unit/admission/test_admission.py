@@ -158,11 +158,18 @@ def test_a_standby_follows_in_silence_and_admits_again_when_promoted():
     assert (admitted.step.step_id, admitted.fence) == (step_id(1), 9)
 
 
-def test_a_leader_that_sees_a_grant_by_a_later_one_says_nothing_more():
+@pytest.mark.parametrize("said", ["grant", "refusal", "question"])
+def test_a_leader_that_hears_a_later_ones_word_says_nothing_more(said):
     story = Story()
     (admitted,) = [m for m in story.hear(ready(1)) if isinstance(m, StepAdmitted)]
+    refusal = {"attempt": 0, "reason": "quota", "detail": "", "retry_after_s": 1.0}
+    words = {
+        "grant": grant_of(admitted, admission_fence=8),
+        "refusal": StepRefused(step_id=step_id(7), fence=8, **refusal),
+        "question": ResendSteps(service="admission", fence=8, step_ids=()),
+    }
 
-    story.hear(grant_of(admitted, admission_fence=8))
+    story.hear(words[said])
 
     assert not story.core.leading
     assert story.hear(ready(2)) == []

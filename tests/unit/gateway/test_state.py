@@ -1,5 +1,7 @@
 """The gateway's core arbitrates a step: give it events, look at what it tells whom."""
 
+import pytest
+
 from saga.contract.ids import GatewayId, LeaseId, PoolId, RootId, SessionId, SessionTag, StepId, TenantId, WorkerId
 from saga.contract.messages import (
     Accepted,
@@ -150,6 +152,28 @@ def test_a_grant_of_a_replaced_leader_is_returned():
 
     (returned,) = story.hear(grant(fence=4))
 
+    assert returned.reason == "fenced"
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        Accepted(step_id=StepId("f" * 32), attempt=0, fence=5),
+        Refused(step_id=StepId("f" * 32), attempt=0, fence=5, reason="quota", detail="", retry_after_s=1.0),
+        ResendSteps(service="admission", fence=5, step_ids=()),
+        grant("lease-9", fence=0, admission_fence=5),
+    ],
+    ids=lambda word: type(word).__name__,
+)
+def test_a_later_leader_is_heard_of_in_any_word_though_the_word_is_about_nothing(word):
+    story = Story()
+    story.tell(Submitted(ready()))
+    story.hear(LeaderHello(service="placement", fence=1))
+
+    story.hear(word)
+
+    (returned,) = story.hear(grant(admission_fence=4))
+    assert isinstance(returned, LeaseReturned)
     assert returned.reason == "fenced"
 
 
