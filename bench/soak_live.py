@@ -1,10 +1,11 @@
 """Ten minutes of a live mesh at 80 % of what it can do: memory of every process, leases, failed steps.
 
-    python bench/soak_live.py [--seconds 600] [--workers 2] [--speed 0.3] [--json FILE]
+    python bench/soak_live.py [--seconds 600] [--workers 2] [--speed 0.1] [--json FILE]
 
 Starts a mesh of its own (the processes of `saga up`), finds out in closed loop how many steps a second its engines
-answer, then sends 80 % of that, Poisson, from sessions of ten steps. Engines are slow enough to be what limits, not
-this machine's cores, which everything shares. Every ten seconds the resident memory of each process is read. Verdict:
+answer, then lets as many users send 80 % of that, at random, from sessions of ten steps; a step that is due before its
+user's last one is answered is left out, so that a machine with other things to do does not pile them up. Engines are so
+slow that they limit, not the cores. Every ten seconds the resident memory of each process is read. Verdict:
 by the least-squares line through the second half, as bytes for each step answered meanwhile. Ids of ended steps,
 stories and sessions are remembered up to fixed numbers that ten minutes do not reach (`make soak` does), so a process
 may grow by some hundred bytes a step here. One that grows by more than --most-bytes leaks, or keeps bodies.
@@ -61,7 +62,7 @@ async def measure(flags: argparse.Namespace, console: Console) -> int:
             rate = LOAD * peak.steps_per_s
             console.print(f"peak {peak.steps_per_s:.1f} steps/s; {flags.seconds:.0f} s at {rate:.1f}")
             sampling = asyncio.create_task(sampled(lambda: mesh.processes, flags.every))
-            soaked = await driver.open_loop(rate, flags.seconds, Random(flags.seed))
+            soaked = await driver.paced(flags.inflight, rate, flags.seconds, Random(flags.seed))
             sampling.cancel()
             memory = await sampling
             client.close()
@@ -98,6 +99,8 @@ def _verdict(
     console.print(table)
     told = ", ".join(f"{end} {value:.0f}" for end, value in leases.items())
     answers = soaked.answer_ms
+    share = soaked.steps_per_s / peak.steps_per_s
+    console.print(f"{soaked.steps_per_s:.1f} steps/s, {share:.0%} of the peak")
     console.print(f"steps {soaked.steps}, failed {failed}; answers P50 {answers.p50:.0f} ms, P99 {answers.p99:.0f} ms")
     console.print(f"leases: {told}; leaked {leaked:.0f}; processes that died: {restarts or 'none'}")
     console.print(f"memory: {'grows without end: ' + ', '.join(leaks) if leaks else 'no leak'}")
@@ -127,8 +130,10 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two looks at memory")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--profile", default="h100x1-llama3-8b")
-    parser.add_argument("--speed", type=float, default=0.3, help="of the engines; so slow that they limit")
-    parser.add_argument("--inflight", type=int, default=64, help="steps at all times while the peak is looked for")
+    parser.add_argument("--speed", type=float, default=0.1, help="of the engines; so slow that they limit")
+    parser.add_argument(
+        "--inflight", type=int, default=24, help="users, who send all the time while the peak is looked for"
+    )
     parser.add_argument("--most-bytes", type=float, default=2_048.0, help="a step, of growth in the second half")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE")

@@ -123,6 +123,23 @@ class Driver:
                 group.create_task(user())
         return self._take(started_s)
 
+    async def paced(self, users: int, rate: float, seconds: float, random: Random) -> Part:
+        """So many users who together send `rate` steps a second, at random, and fewer while answers take so long that a
+        user's next step would be due before: what is late is left out, so that nothing piles up."""
+        started_s = time.monotonic()
+
+        async def user() -> None:
+            due_s = started_s + random.expovariate(rate / users)
+            while due_s < started_s + seconds:
+                await asyncio.sleep(due_s - time.monotonic())
+                await self.step()
+                due_s = max(due_s + random.expovariate(rate / users), time.monotonic())
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(users):
+                group.create_task(user())
+        return self._take(started_s)
+
     def _take(self, started_s: float) -> Part:
         answers, failed = self._answers, self._failed
         self._answers, self._failed = [], 0
