@@ -56,6 +56,11 @@ class Mesh:
         return self._plan.gateway_url
 
     @property
+    def gateway_urls(self) -> list[str]:
+        """Of all gateways: any of them serves any client."""
+        return [self._plan.gateway_url, *self._plan.more_gateway_urls]
+
+    @property
     def console_url(self) -> str:
         """Where people look; empty: nowhere."""
         return self._plan.console_url
@@ -85,7 +90,7 @@ class Mesh:
         return pid
 
     async def wait_ready(self, within_s: float | None = None) -> None:
-        """Returns when the gateway is ready and knows every engine. Raises StartError with the reason otherwise."""
+        """Returns when each gateway is ready and knows every engine. Raises StartError with the reason otherwise."""
         within_s = self.settings.ready_within_s if within_s is None else within_s
         answer = ""
         try:
@@ -152,11 +157,13 @@ class Mesh:
 
     async def _missing(self) -> str:
         """Empty when the mesh is whole; else what it waits for."""
-        if answer := await ready_answer(self.gateway_url):
-            return answer
-        joined = await workers(self.gateway_url)
         wanted = len(self._plan.engine_urls)
-        return "" if joined >= wanted else f"{joined} of {wanted} engines have joined"
+        for url in self.gateway_urls:
+            if answer := await ready_answer(url):
+                return answer
+            if (joined := await workers(url)) < wanted:
+                return f"{joined} of {wanted} engines have joined"
+        return ""
 
     def _raise_if_hopeless(self) -> None:
         for name, child in self._children.items():
