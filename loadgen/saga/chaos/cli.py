@@ -1,4 +1,4 @@
-"""`python -m saga.chaos`: does one fault after another to a mesh of its own and says what held."""
+"""`python -m saga.chaos`: does one fault after another to meshes of its own and says what held."""
 
 import argparse
 import asyncio
@@ -10,9 +10,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from saga.chaos.faults import FAULTS, Fault
+from saga.chaos.catalogue import FAULTS
+from saga.chaos.faults import Fault
 from saga.chaos.report import Result, as_json, as_line, as_markdown, result_of
-from saga.chaos.stage import Size, staged
+from saga.chaos.stage import Size, Stage
 from saga.chaos.trial import IDLE_WITHIN_S, Timing, tried
 from saga.runtime.errors import StartError
 
@@ -29,26 +30,34 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 async def played(plan: Plan, folder: Path, tell: Callable[[Result], None]) -> list[Result]:
-    """Every fault of the plan, on one mesh as long as they play on the same scene. Raises StartError."""
+    """Every fault of the plan, scene by scene. Raises StartError for a mesh that does not start, or does not heal."""
     results: list[Result] = []
-    async with staged(plan.size, folder) as stage:
-        before = await stage.idle_within(IDLE_WITHIN_S)
-        for number in range(plan.rounds):
-            for fault in plan.faults:
-                seed = plan.seed + number
-                trial = await tried(
-                    stage,
-                    plan.size,
-                    fault,
-                    clients=plan.clients,
-                    seed=seed,
-                    timing=plan.timing,
-                    before=before,
-                )
-                before = trial.left
-                results.append(result_of(trial, seed))
-                tell(results[-1])
+
+    def keep(result: Result) -> None:
+        results.append(result)
+        tell(result)
+
+    scenes = {fault.scene.name: fault.scene for fault in plan.faults}
+    for name, scene in scenes.items():
+        faults = [fault for fault in plan.faults if fault.scene.name == name]
+        if skipped := scene.why_not():
+            for fault in faults:
+                keep(Result(fault=fault.name, what=fault.what, skipped=skipped))
+            continue
+        async with scene.open(plan.size, folder / name) as stage:
+            await _played_on(stage, plan, faults, keep)
     return results
+
+
+async def _played_on(stage: Stage, plan: Plan, faults: list[Fault], keep: Callable[[Result], None]) -> None:
+    before = await stage.idle_within(IDLE_WITHIN_S)
+    for seed in range(plan.seed, plan.seed + plan.rounds):
+        for fault in faults:
+            trial = await tried(
+                stage, plan.size, fault, clients=plan.clients, seed=seed, timing=plan.timing, before=before
+            )
+            before = trial.left
+            keep(result_of(trial, seed))
 
 
 @contextlib.asynccontextmanager

@@ -1,22 +1,25 @@
-"""What is done to a mesh: one entry a fault. What must hold meanwhile and afterwards is `invariants.py`'s.
+"""How a process is hit: killed, stopped, cut off, its clock set, its disk filled. `catalogue.py` says which are.
 
-Entering a fault does it, leaving it undoes it where it does not end by itself.
+Entering a fault does it, leaving it undoes it where it does not end by itself. What must hold meanwhile and afterwards
+is `invariants.py`'s.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Literal
 
 from msgspec import Struct
 
-from saga.chaos.stage import NATS, Stage
+from saga.chaos.clocks import Clocks
+from saga.chaos.machines import Machines, Wire
+from saga.chaos.nats_link import CALM, Weather
+from saga.chaos.scenes import PLAIN, Links, Scene
+from saga.chaos.small_store import SmallStore, filled
+from saga.chaos.stage import LED, Stage
+from saga.cli.mesh import NATS
 
-Scene = Literal["plain"]
 Pick = Callable[[Stage], Awaitable[list[str]]]
-FAILOVER_S: Final = 2.0  # that clients may be kept waiting by any one of the middle services
-PAUSE_S: Final = 10.0  # of a process that is stopped
 
 
 class Blow(Struct, frozen=True):
@@ -33,7 +36,7 @@ class Fault(Struct, frozen=True, kw_only=True):
     name: str
     what: str
     play: Callable[[Stage], AbstractAsyncContextManager[Blow]]
-    scene: Scene = "plain"
+    scene: Scene = PLAIN
     hold_s: float = 0.0
     pause_limit_s: float | None = None
     short: bool = False  # part of the short version
@@ -107,39 +110,69 @@ def stopped(pick: Pick) -> Callable[[Stage], AbstractAsyncContextManager[Blow]]:
     return play
 
 
-def _kill(name: str, what: str, pick: Pick, limit_s: float | None = None, *, short: bool = False) -> Fault:
-    return Fault(name=f"kill-{name}", what=f"SIGKILL {what}", play=killed(pick), pause_limit_s=limit_s, short=short)
+def cut_off(pick: Pick, wire: Wire) -> Callable[[Stage], AbstractAsyncContextManager[Blow]]:
+    """One wire of the process's machine loses every packet, then none any more."""
+
+    @contextlib.asynccontextmanager
+    async def play(stage: Stage) -> AsyncIterator[Blow]:
+        names = await pick(stage)
+        machine = stage.prop(Machines).of(names[0])
+        assert machine is not None, f"{names[0]} runs here"
+        await machine.cut(wire)
+        try:
+            yield blow(names)
+        finally:
+            await machine.mend(wire)
+
+    return play
 
 
-def _stop(name: str, what: str, pick: Pick, limit_s: float | None = None, *, short: bool = False) -> Fault:
-    return Fault(
-        name=f"stop-{name}",
-        what=f"SIGSTOP {what} for {PAUSE_S:g} s",
-        play=stopped(pick),
-        hold_s=PAUSE_S,
-        pause_limit_s=limit_s,
-        short=short,
-    )
+def clocks_set(
+    ahead_s: Mapping[str, float], then_kill: Pick | None = None
+) -> Callable[[Stage], AbstractAsyncContextManager[Blow]]:
+    """Of each process, or the leader where a service is named that has standbys, the time of day jumps. Then these are
+    killed. At the end the clocks jump back."""
+
+    @contextlib.asynccontextmanager
+    async def play(stage: Stage) -> AsyncIterator[Blow]:
+        clocks = stage.prop(Clocks)
+        names = {name if name not in LED else await stage.leader_of(name): s for name, s in ahead_s.items()}
+        for name, seconds in names.items():
+            clocks.set(name, stage.mesh.processes[name], seconds)
+        victims = [] if then_kill is None else await then_kill(stage)
+        stage.kill(*victims)
+        try:
+            yield blow([*names, *victims])
+        finally:
+            for name in names:
+                clocks.set(name, stage.mesh.processes[name], 0.0)
+
+    return play
 
 
-FAULTS: Final = (
-    _kill("graph", "graph", processes("graph"), FAILOVER_S),
-    _kill("admission-leader", "the leading admission", leader("admission"), FAILOVER_S),
-    _kill("admission-standby", "the standby of admission", standby("admission"), FAILOVER_S),
-    _kill("placement-leader", "the leading placement", leader("placement"), FAILOVER_S, short=True),
-    _kill("placement-standby", "the standby of placement", standby("placement"), FAILOVER_S),
-    _kill("middle", "graph, both admissions, both placements at once", middle),
-    _kill("gateway", "one of two gateways", processes("gateway-0"), short=True),
-    _kill("worker", "a worker agent", processes("worker-0"), FAILOVER_S),
-    _kill("engine", "an engine", processes("engine-0"), short=True),
-    _kill("nats", "NATS", processes(NATS), short=True),
-    _stop("graph", "graph", processes("graph"), FAILOVER_S),
-    _stop("admission-leader", "the leading admission", leader("admission"), FAILOVER_S, short=True),
-    _stop("admission-standby", "the standby of admission", standby("admission"), FAILOVER_S),
-    _stop("placement-leader", "the leading placement", leader("placement"), FAILOVER_S),
-    _stop("placement-standby", "the standby of placement", standby("placement"), FAILOVER_S),
-    _stop("gateway", "one of two gateways", processes("gateway-0")),
-    _stop("worker", "a worker agent", processes("worker-0"), FAILOVER_S),
-    _stop("engine", "an engine", processes("engine-0")),
-    _stop("nats", "NATS", processes(NATS)),
-)
+@contextlib.asynccontextmanager
+async def store_full(stage: Stage) -> AsyncIterator[Blow]:
+    """NATS cannot write. At the end there is room again, and its operator restarts it: once it has met a full disk,
+    JetStream stays off until then."""
+    store = stage.prop(SmallStore)
+    await filled(store)
+    try:
+        yield blow([NATS])
+    finally:
+        store.free()
+        stage.kill(NATS)
+
+
+def stormy(weather: Weather) -> Callable[[Stage], AbstractAsyncContextManager[Blow]]:
+    """Every process hears NATS over a bad link."""
+
+    @contextlib.asynccontextmanager
+    async def play(stage: Stage) -> AsyncIterator[Blow]:
+        links = stage.prop(Links)
+        links.turn(weather)
+        try:
+            yield blow([])
+        finally:
+            links.turn(CALM)
+
+    return play

@@ -41,6 +41,8 @@ class Trial(Struct, frozen=True, kw_only=True):
     before: Idle
     left: Idle
     finished: Counter[str]  # by step
+    late_grants: int = 0  # of leaders that had been replaced
+    taken_twice: int = 0  # attempts of steps that ran under two leases
     restarts: Counter[str]  # lives that ended during the trial, by process
     kills: Counter[str]  # of those, by us
 
@@ -95,9 +97,12 @@ def nothing_leaked(trial: Trial) -> Verdict:
 
 
 def one_leader(trial: Trial) -> Verdict:
-    """Of each service one process leads at the end, and no more."""
+    """Of each service one process leads at the end, and no more; nothing ran under the grants of two."""
     said = trial.left.leading
-    return Verdict("one leader", all(len(names) == 1 for names in said.values()), _names(said))
+    held = all(len(names) == 1 for names in said.values()) and not trial.taken_twice
+    twice = f", {trial.taken_twice} ATTEMPTS TAKEN TWICE" if trial.taken_twice else ""
+    late = f", {trial.late_grants} late grants" if trial.late_grants else ""
+    return Verdict("one leader", held, _names(said) + late + twice)
 
 
 def short_pause(trial: Trial) -> Verdict:

@@ -10,14 +10,15 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import aiohttp
 import msgspec
 from msgspec import Struct
 
-from saga.cli.mesh import NATS, Mesh, MeshSettings
-from saga.cli.plan import Plan, plan
+from saga.chaos.fences import FenceLog
+from saga.cli.mesh import Mesh, MeshSettings
+from saga.cli.plan import HOST, Plan, plan
 from saga.contract.messages import StepFinished
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.load.mesh_metrics import ANY_PORT, metrics_of
@@ -32,6 +33,7 @@ PROFILE: Final = "h100x1-llama3-8b"
 LEASE_ENDS: Final = ("finished", "aborted", "expired", "orphaned")
 
 Rewrite = Callable[[Plan], Plan]
+T = TypeVar("T")
 
 
 class Size(Struct, frozen=True):
@@ -73,7 +75,23 @@ class Stage:
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
+        self._props: dict[type, object] = {}
+        self._hosts: dict[str, str] = {}  # where a process serves its metrics, if not here
         self.asked_to_die: Counter[str] = Counter()  # our kills, by process
+
+    def put(self, prop: object) -> None:
+        """Something that faults of this scene play with; one of a kind."""
+        self._props[type(prop)] = prop
+
+    def prop(self, kind: type[T]) -> T:
+        """The one of this kind. Raises LookupError where the scene has none."""
+        if isinstance(found := self._props.get(kind), kind):
+            return found
+        raise LookupError(f"this scene has no {kind.__name__}")
+
+    def moved(self, process: str, host: str) -> None:
+        """The process serves its metrics there."""
+        self._hosts[process] = host
 
     @property
     def gateway_urls(self) -> list[str]:
@@ -165,6 +183,14 @@ class Stage:
             raise StartError(f"the mesh cannot be asked: {why!r}")
         return last
 
+    @contextlib.asynccontextmanager
+    async def fences(self) -> AsyncIterator[FenceLog]:
+        """What is heard of them meanwhile."""
+        log = FenceLog()
+        async with self._bus() as bus:
+            await log.listen(bus, self.mesh.settings.cell)
+            yield log
+
     async def finished(self, since_s: float) -> Counter[str]:
         """How often each step finished in the last seconds, as the stream of step ends has it."""
         async with self._bus() as bus:
@@ -177,7 +203,7 @@ class Stage:
 
     async def _metrics(self, process: str) -> dict[str, float]:
         async with asyncio.timeout(5.0):
-            return await metrics_of(self.mesh, process)
+            return await metrics_of(self.mesh, process, self._hosts.get(process, HOST))
 
     @contextlib.asynccontextmanager
     async def _bus(self) -> AsyncIterator[NatsBus]:
@@ -195,8 +221,11 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def staged(size: Size, folder: Path, rewrite: Rewrite | None = None) -> AsyncIterator[Stage]:
-    """A stage in this folder, ready. `rewrite`: changes how its processes are started. Raises StartError."""
+async def staged(
+    size: Size, folder: Path, rewrite: Rewrite | None = None, nats_url: "NatsUrl | None" = None
+) -> AsyncIterator[Stage]:
+    """A stage in this folder, ready. `rewrite`: changes how its processes are started; `nats_url`: is told where NATS
+    is as soon as that is known. Raises StartError."""
     tenants = _tenants_file(folder)
     settings = MeshSettings(
         workers=size.workers,
@@ -210,8 +239,24 @@ async def staged(size: Size, folder: Path, rewrite: Rewrite | None = None) -> As
         | {"engine": {"SAGA_ENGINE_MAX_RUNNING": str(size.slots)}},
     )
     planned = plan(settings)
-    async with Mesh(settings, processes=rewrite(planned) if rewrite else planned) as mesh:
+    mesh = Mesh(settings, processes=rewrite(planned) if rewrite else planned)
+    if nats_url is not None:
+        nats_url.ask = lambda: mesh.nats_url
+    async with mesh:
         yield Stage(mesh)
+
+
+class NatsUrl:
+    """Of a mesh that is still to be started."""
+
+    def __init__(self) -> None:
+        self.ask: Callable[[], str] = str
+
+    def __call__(self) -> str:
+        """The URL. Raises OSError while there is none."""
+        if not (url := self.ask()):
+            raise ConnectionRefusedError("NATS has not been started")
+        return url
 
 
 def _tenants_file(folder: Path) -> Path:
@@ -226,6 +271,3 @@ def _resident_bytes(pid: int) -> int:
     with contextlib.suppress(OSError):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
-
-
-__all__ = ["KEYS", "LED", "NATS", "PAGE_TOKENS", "Idle", "LeaseCount", "Rewrite", "Size", "Stage", "staged"]

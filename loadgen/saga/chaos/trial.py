@@ -33,7 +33,7 @@ async def tried(
     restarts, kills = Counter(stage.mesh.restarts), Counter(stage.asked_to_die)
     load = Clients(stage.gateway_urls, KEYS, clients=clients, seed=seed, page_tokens=PAGE_TOKENS)
     begun_s = time.monotonic()
-    async with asyncio.TaskGroup() as group:
+    async with stage.fences() as fences, asyncio.TaskGroup() as group:
         group.create_task(load.run(), name="clients")
         try:
             await asyncio.sleep(timing.warm_s)
@@ -61,6 +61,8 @@ async def tried(
         after=Window(well_s, over_s),
         before=before,
         left=left,
+        late_grants=fences.late_grants,
+        taken_twice=len(fences.taken_twice),
         finished=await stage.finished(time.monotonic() - begun_s + 5.0),
         restarts=Counter(stage.mesh.restarts) - restarts,
         kills=stage.asked_to_die - kills,
