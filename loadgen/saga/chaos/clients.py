@@ -19,7 +19,7 @@ from saga.chaos.transcript import SEED, SILENCE_S, Attempt, Outcome, Silence, St
 from saga.load.client import GatewayClient
 
 GIVE_UP_S = 90.0  # no fault takes that long
-CONNECT_S = 2.0
+CONNECT_S = 15.0  # a gateway that is stopped takes connections no more once its backlog is full
 AGAIN_AFTER_S = 0.1  # after a connection that broke
 RETRYABLE_STATUS = frozenset({409, 429, 502, 503})
 RETRYABLE_TYPE = "retryable_error"

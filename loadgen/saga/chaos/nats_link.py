@@ -40,11 +40,12 @@ class NatsLink:
         self._random = random
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.StreamWriter] = set()
         self._late: set[asyncio.TimerHandle] = set()
 
     async def open(self, host: str = "127.0.0.1") -> str:
         """Begins to listen; the URL for the process."""
-        self._server = await asyncio.start_server(self._serve, host, 0)
+        self._server = await asyncio.start_server(self._accept, host, 0)
         return f"nats://{host}:{self._server.sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:
@@ -56,27 +57,32 @@ class NatsLink:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for end in list(self._ends):
+            end.transport.abort()
+        await asyncio.sleep(0)  # lets the transports go
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._ends.add(writer)
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        nats_writer: asyncio.StreamWriter | None = None
+        ends = [writer]
         try:
             place = urlsplit(self._upstream())
             nats_reader, nats_writer = await asyncio.open_connection(place.hostname, place.port, limit=1 << 20)
+            ends.append(nats_writer)
+            self._ends.add(nats_writer)
             async with asyncio.TaskGroup() as group:
                 group.create_task(_copied(reader, nats_writer))
                 group.create_task(self._delivered(nats_reader, writer))
         except (OSError, ExceptionGroup):  # one end has gone: so does the other
             pass
-        except asyncio.CancelledError:
-            task.uncancel()
         finally:
-            self._tasks.discard(task)
-            for end in (writer, nats_writer):
-                if end is not None:
-                    end.transport.abort()
+            for end in ends:
+                end.transport.abort()
+                self._ends.discard(end)
 
     async def _delivered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """From NATS to the process, frame by frame."""

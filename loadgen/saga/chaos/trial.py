@@ -18,10 +18,10 @@ IDLE_WITHIN_S = 20.0  # leases of what died are found out within the protocol's 
 class Timing(Struct, frozen=True):
     """Seconds. `hold_s`: instead of a fault's own; None: its own."""
 
-    warm_s: float = 6.0  # sessions begin, homes settle
-    calm_s: float = 10.0
+    warm_s: float = 5.0  # sessions begin, homes settle
+    calm_s: float = 8.0
     settle_s: float = 10.0  # in which affinity and shares must come back
-    after_s: float = 12.0
+    after_s: float = 10.0
     hold_s: float | None = None
     whole_within_s: float = 60.0
 

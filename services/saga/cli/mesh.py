@@ -49,6 +49,7 @@ class Mesh:
         self._nats: NatsServer | None = None
         self._supervision: list[asyncio.Task[None]] = []
         self._lock_file: int | None = None
+        self._was_ready = False
 
     @property
     def gateway_url(self) -> str:
@@ -99,6 +100,7 @@ class Mesh:
                     self._raise_if_hopeless()
                     await asyncio.sleep(POLL_EVERY_S)
                 self._raise_if_hopeless()
+                self._was_ready = True
         except TimeoutError as error:
             raise StartError(f"the mesh is not ready after {within_s:g} s: {answer} (logs: {self.log_dir})") from error
 
@@ -166,6 +168,8 @@ class Mesh:
         return ""
 
     def _raise_if_hopeless(self) -> None:
+        if self._was_ready:  # deaths of later on are accidents: what starts again comes back
+            return
         for name, child in self._children.items():
             if EXIT_START in child.exits:
                 raise StartError(child.last_words() or f"{name} cannot start (log: {child.log_file})")
