@@ -29,27 +29,20 @@ class Plan(Struct, frozen=True, kw_only=True):
     timing: Timing = Timing()
 
 
-async def played(plan: Plan, folder: Path, tell: Callable[[Result], None]) -> list[Result]:
+async def played(plan: Plan, folder: Path, tell: Callable[[Result], None]) -> None:
     """Every fault of the plan, scene by scene. Raises StartError for a mesh that does not start, or does not heal."""
-    results: list[Result] = []
-
-    def keep(result: Result) -> None:
-        results.append(result)
-        tell(result)
-
     scenes = {fault.scene.name: fault.scene for fault in plan.faults}
     for name, scene in scenes.items():
         faults = [fault for fault in plan.faults if fault.scene.name == name]
         if skipped := scene.why_not():
             for fault in faults:
-                keep(Result(fault=fault.name, what=fault.what, skipped=skipped))
+                tell(Result(fault=fault.name, what=fault.what, skipped=skipped))
             continue
         async with scene.open(plan.size, folder / name) as stage:
-            await _played_on(stage, plan, faults, keep)
-    return results
+            await _played_on(stage, plan, faults, tell)
 
 
-async def _played_on(stage: Stage, plan: Plan, faults: list[Fault], keep: Callable[[Result], None]) -> None:
+async def _played_on(stage: Stage, plan: Plan, faults: list[Fault], tell: Callable[[Result], None]) -> None:
     before = await stage.idle_within(IDLE_WITHIN_S)
     for seed in range(plan.seed, plan.seed + plan.rounds):
         for fault in faults:
@@ -57,7 +50,7 @@ async def _played_on(stage: Stage, plan: Plan, faults: list[Fault], keep: Callab
                 stage, plan.size, fault, clients=plan.clients, seed=seed, timing=plan.timing, before=before
             )
             before = trial.left
-            keep(result_of(trial, seed))
+            tell(result_of(trial, seed))
 
 
 @contextlib.asynccontextmanager
@@ -86,18 +79,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     chosen = tuple(fault for fault in FAULTS if not flags.fault or fault.name in flags.fault)
     plan = Plan(faults=chosen, seed=flags.seed, rounds=flags.rounds)
+    results: list[Result] = []
+
+    def tell(result: Result) -> None:
+        """At once: who interrupts keeps what is done."""
+        results.append(result)
+        print(as_line(result), flush=True)
+        if flags.json:
+            flags.json.write_bytes(as_json(results))
+        if flags.markdown:
+            flags.markdown.write_text(as_markdown(results))
+
     try:
-        results = asyncio.run(_run(plan, flags.keep))
+        asyncio.run(_run(plan, flags.keep, tell))
     except StartError as error:
         sys.stderr.write(f"saga chaos: {error}\n")
         return 2
-    if flags.json:
-        flags.json.write_bytes(as_json(results))
-    if flags.markdown:
-        flags.markdown.write_text(as_markdown(results))
     return int(not all(result.held for result in results))
 
 
-async def _run(plan: Plan, kept: Path | None) -> list[Result]:
+async def _run(plan: Plan, kept: Path | None, tell: Callable[[Result], None]) -> None:
     async with _folder(kept) as folder:
-        return await played(plan, folder, lambda result: print(as_line(result), flush=True))
+        await played(plan, folder, tell)

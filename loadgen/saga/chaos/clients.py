@@ -15,15 +15,12 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from saga.chaos.transcript import SEED, SILENCE_S, Attempt, Outcome, Silence, StepStory
+from saga.chaos.asking import AGAIN_AFTER_S, Asking, Sign
+from saga.chaos.transcript import SEED, Attempt, StepStory
 from saga.load.client import GatewayClient
 
 GIVE_UP_S = 90.0  # no fault takes that long
 CONNECT_S = 15.0  # a gateway that is stopped takes connections no more once its backlog is full
-AGAIN_AFTER_S = 0.1  # after a connection that broke
-RETRYABLE_STATUS = frozenset({409, 429, 502, 503})
-RETRYABLE_TYPE = "retryable_error"
-RETRYABLE_CODES = frozenset({"stopping", "no_workers", "overloaded", "engine_failed", "engine_died"})
 
 
 class Shape(Struct, frozen=True):
@@ -36,40 +33,8 @@ class Shape(Struct, frozen=True):
     think_s: float = 0.1  # mean
 
 
-class _Usage(Struct):
-    cached_tokens: int = -1
-
-
-class _Counts(Struct):
-    prompt_tokens_details: _Usage | None = None
-
-
-class _Error(Struct):
-    message: str = ""
-    type: str = ""
-    code: str | int | None = None
-
-
-class _Choice(Struct):
-    text: str = ""
-
-
-class _Chunk(Struct):
-    choices: list[_Choice] = []
-    usage: _Counts | None = None
-    error: _Error | None = None
-
-
-class _Refusal(Struct):
-    error: _Error = msgspec.field(default_factory=_Error)
-
-
-_CHUNK = msgspec.json.Decoder(_Chunk)
-_REFUSAL = msgspec.json.Decoder(_Refusal)
-
-
 class Clients:
-    """All clients of one trial. `run` until `stop`, then every step comes to its end."""
+    """All clients of one asking. `run` until `stop`, then every step comes to its end."""
 
     def __init__(
         self,
@@ -99,8 +64,8 @@ class Clients:
     async def run(self) -> None:
         """Returns when `stop` has been called and every step is over."""
         (key, *_) = self._keys.values()
-        async with GatewayClient(self._urls[0], key) as asking:
-            self._model = (await asking.models())[0].id
+        async with GatewayClient(self._urls[0], key) as gateway:
+            self._model = (await gateway.models())[0].id
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http, asyncio.TaskGroup() as group:
@@ -168,116 +133,38 @@ class Clients:
             "X-Saga-Final": str(final).lower(),
             "Idempotency-Key": f"{story.session}-{story.number}",
         }
-        sign = _Sign(story)
+        sign = Sign(story)
         while True:
-            trial = _Trial(story, sign)
+            asking = Asking(story, sign)
             again_after_s = AGAIN_AFTER_S
             began_s = time.monotonic()
             try:
                 async with asyncio.timeout(max(0.1, story.sent_s + GIVE_UP_S - began_s)):
-                    again_after_s = await trial.run(http, f"{self._urls[gateway]}/v1/completions", body, headers)
+                    again_after_s = await asking.run(http, f"{self._urls[gateway]}/v1/completions", body, headers)
             except (aiohttp.ClientError, ConnectionError) as error:
-                trial.over("cut", f"{type(error).__name__}: {error}")
+                asking.over("cut", f"{type(error).__name__}: {error}")
             except TimeoutError as error:
                 given_up = time.monotonic() >= story.sent_s + GIVE_UP_S
-                trial.over("wrong" if given_up else "cut", str(error) or "no answer in time")
+                asking.over("wrong" if given_up else "cut", str(error) or "no answer in time")
             except msgspec.MsgspecError as error:
-                trial.over("wrong", f"unreadable: {error}")
+                asking.over("wrong", f"unreadable: {error}")
             story.attempts.append(
                 Attempt(
                     gateway=gateway,
                     sent_s=began_s,
                     over_s=time.monotonic(),
-                    outcome=trial.outcome,
-                    detail=trial.detail,
-                    text=trial.text,
-                    step_id=trial.step_id,
+                    outcome=asking.outcome,
+                    detail=asking.detail,
+                    text=asking.text,
+                    step_id=asking.step_id,
                 )
             )
-            if trial.outcome in ("answered", "wrong"):
+            if asking.outcome in ("answered", "wrong") or time.monotonic() >= story.sent_s + GIVE_UP_S:
                 story.over_s = time.monotonic()
                 return
-            if trial.outcome == "cut":
+            if asking.outcome == "cut":
                 gateway = (gateway + 1) % len(self._urls)
             await asyncio.sleep(again_after_s)
-
-
-class _Sign:
-    """Notes silences: between two pieces of an answer, or from the step's first sending to the first piece. An attempt
-    that fails is no sign."""
-
-    def __init__(self, story: StepStory) -> None:
-        self._story = story
-        self._last_s = story.sent_s
-
-    def heard(self) -> None:
-        """A sign."""
-        now_s = time.monotonic()
-        if now_s - self._last_s >= SILENCE_S:
-            self._story.silences.append(Silence(self._last_s, now_s))
-        self._last_s = now_s
-
-
-class _Trial:
-    """One request, as it goes."""
-
-    def __init__(self, story: StepStory, sign: _Sign) -> None:
-        self._story = story
-        self._sign = sign
-        self._parts: list[str] = []
-        self.outcome: Outcome = "wrong"
-        self.detail = ""
-        self.step_id = ""
-
-    @property
-    def text(self) -> str:
-        """What came of the answer."""
-        return "".join(self._parts)
-
-    def over(self, outcome: Outcome, detail: str = "") -> None:
-        """It has come to an end."""
-        self.outcome, self.detail = outcome, detail
-
-    async def run(self, http: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str]) -> float:
-        """Sends and reads; seconds until one may ask again. Raises what aiohttp does."""
-        async with http.post(url, data=body, headers=headers) as response:
-            self.step_id = response.headers.get("X-Saga-Step", "")
-            if response.status != 200:
-                return self._refused(response.status, response.headers, await response.read())
-            await self._read(response.content)
-        return AGAIN_AFTER_S
-
-    def _refused(self, status: int, headers: Mapping[str, str], body: bytes) -> float:
-        error = _REFUSAL.decode(body).error
-        detail = f"{status} {error.code}: {error.message[:100]}"
-        if status in RETRYABLE_STATUS and "Retry-After" in headers:
-            self.over("retryable", detail)
-            return float(headers["Retry-After"])
-        self.over("wrong", detail)
-        return AGAIN_AFTER_S
-
-    async def _read(self, content: aiohttp.StreamReader) -> None:
-        async for line in content:
-            if not line.startswith(b"data: "):
-                continue
-            data = line[6:].strip()
-            if data == b"[DONE]":
-                self._story.text = self.text
-                self.over("answered")
-                return
-            chunk = _CHUNK.decode(data)
-            if chunk.error is not None:
-                error = chunk.error
-                again = error.type == RETRYABLE_TYPE or error.code in RETRYABLE_CODES
-                self.over("retryable" if again else "wrong", f"in the stream: {error.code}: {error.message[:100]}")
-                return
-            text = "".join(choice.text for choice in chunk.choices)
-            if text:
-                self._parts.append(text)
-                self._sign.heard()
-            if chunk.usage is not None and chunk.usage.prompt_tokens_details is not None:
-                self._story.cached_tokens = chunk.usage.prompt_tokens_details.cached_tokens
-        self.over("cut", "the stream ended before its last event")
 
 
 def _words(name: str, tokens: int, random: Random) -> str:

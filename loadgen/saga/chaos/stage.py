@@ -23,13 +23,14 @@ from saga.contract.messages import StepFinished
 from saga.contract.subjects import Subjects, kv_bucket
 from saga.load.mesh_metrics import ANY_PORT, metrics_of
 from saga.runtime.bus_nats import NatsBus
-from saga.runtime.errors import BusUnavailable, StartError
+from saga.runtime.errors import StartError
 from saga.runtime.leader import Lease
 
 KEYS: Final = {"red": "sk-chaos-red", "blue": "sk-chaos-blue"}
 LED: Final = ("admission", "placement")
 PAGE_TOKENS: Final = 16
 PROFILE: Final = "h100x1-llama3-8b"
+NATS_WITHIN_S: Final = 60.0
 LEASE_ENDS: Final = ("finished", "aborted", "expired", "orphaned")
 
 Rewrite = Callable[[Plan], Plan]
@@ -207,12 +208,16 @@ class Stage:
 
     @contextlib.asynccontextmanager
     async def _bus(self) -> AsyncIterator[NatsBus]:
-        """A connection of our own, as soon as NATS is there."""
-        async with asyncio.timeout(20.0):
-            while True:
-                with contextlib.suppress(StartError, BusUnavailable):
-                    bus = await NatsBus.connect(self.mesh.nats_url, name="chaos", cell=self.mesh.settings.cell)
-                    break
+        """A connection of our own, as soon as NATS is there. Raises StartError when it stays away."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + NATS_WITHIN_S
+        while True:
+            try:
+                bus = await NatsBus.connect(self.mesh.nats_url, name="chaos", cell=self.mesh.settings.cell)
+                break
+            except StartError:
+                if loop.time() > until_s:
+                    raise
                 await asyncio.sleep(0.1)
         try:
             yield bus
