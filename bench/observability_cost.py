@@ -1,10 +1,10 @@
 """What metrics and traces cost: CPU seconds a request of a mesh that has both, beside one that has neither.
 
-    python bench/observability_cost.py [--on both|metrics|traces] [--pairs 20] [--output-tokens 32] [--json FILE]
+    python bench/observability_cost.py [--on both|metrics|traces] [--pairs 40] [--output-tokens 32] [--json FILE]
 
-Two meshes stand beside each other and take the same requests in turns, on-off-off-on, so that both see the same
-machine. *On*: every process serves its metrics; the gateway hands every span of every request to a collector, a process
-that throws them away. *Off*: no process serves metrics and prometheus_client's counters do nothing (there is no such
+Two meshes stand beside each other and take the same requests at the same time, so that both see the same machine.
+*On*: every process serves its metrics; the gateway hands every span of every request to a collector, a process that
+throws them away. *Off*: no process serves metrics and prometheus_client's counters do nothing (there is no such
 setting, a service always counts: they are replaced from outside); no traces. What a scrape costs is measured by itself
 and added as its share of the time between two (as compose/prometheus has it), at the rate at which a gateway fills a
 core.
@@ -38,7 +38,8 @@ from saga.load.mesh_target import all_workers, first_model
 GOAL = 0.03
 SCRAPE_EVERY_S = 5.0
 SCRAPES = 20
-CONCURRENCY = 8
+CONCURRENCY = 4  # at each mesh
+IDLE_S = 5.0
 SERVICES = ("gateway", "admission", "placement", "graph", "worker")
 # For Python's start in each process of the other mesh: what is counted is thrown away.
 NO_COUNTING = """\
@@ -70,20 +71,13 @@ class Side:
 
     def __init__(self, mesh: Mesh, way: Way) -> None:
         self.mesh = mesh
-        self._way = way
+        self.way = way
+        self.idle = dict.fromkeys(SERVICES, 0.0)  # CPU seconds a second while it has nothing to do
 
     @property
     def failed(self) -> int:
         """Requests without an answer, so far."""
-        return self._way.failed
-
-    async def part(self, seconds: float, idle: "Side") -> tuple[int, float, dict[str, float], dict[str, float]]:
-        """(requests answered, seconds it took, CPU seconds by service, those of `idle`, which had none meanwhile)."""
-        before, idle_before, began_s = self.cpu_s(), idle.cpu_s(), time.monotonic()
-        answered = await self._way.part(CONCURRENCY, seconds)
-        after, idle_after = self.cpu_s(), idle.cpu_s()
-        used = {name: after[name] - before[name] for name in SERVICES}
-        return answered, time.monotonic() - began_s, used, {n: idle_after[n] - idle_before[n] for n in SERVICES}
+        return self.way.failed
 
     def cpu_s(self) -> dict[str, float]:
         """So far, by service."""
@@ -95,14 +89,18 @@ class Side:
         return used
 
 
-async def pair(on: Side, off: Side, seconds: float, *, on_first: bool) -> tuple[dict[str, float], dict[str, float]]:
-    """CPU milliseconds a request, by service, of both. What a mesh uses while it has nothing to do is taken off."""
-    first, second = (on, off) if on_first else (off, on)
-    parts = [await first.part(seconds, second), await second.part(seconds, first)]
+async def window(on: Side, off: Side, seconds: float) -> tuple[dict[str, float], dict[str, float]]:
+    """CPU milliseconds a request, by service, of both, each under half of the users."""
+    sides, began_s = (on, off), time.monotonic()
+    before = [one.cpu_s() for one in sides]
+    answered = await asyncio.gather(*(one.way.part(CONCURRENCY, seconds) for one in sides))
+    took_s = time.monotonic() - began_s
     costs = []
-    for (answered, took_s, used, _), (_, idle_s, _, idle) in zip(parts, reversed(parts), strict=True):
-        costs.append({n: 1e3 * (used[n] - idle[n] * took_s / idle_s) / max(1, answered) for n in SERVICES})
-    return (costs[0], costs[1]) if on_first else (costs[1], costs[0])
+    for one, was_s, count in zip(sides, before, answered, strict=True):
+        now_s = one.cpu_s()
+        used = {name: now_s[name] - was_s[name] - one.idle[name] * took_s for name in SERVICES}
+        costs.append({name: 1e3 * seconds_ / max(1, count) for name, seconds_ in used.items()})
+    return costs[0], costs[1]
 
 
 def cpu_clock(pid: int) -> int:
@@ -165,8 +163,13 @@ async def measure(flags: argparse.Namespace, folder: Path) -> int:
             side("on", plain if counting else silent, env, flags.output_tokens) as on,
             side("off", silent, {}, flags.output_tokens) as off,
         ):
-            await pair(on, off, 2.0, on_first=True)  # to warm up
-            pairs = [await pair(on, off, flags.seconds, on_first=n % 2 == 0) for n in range(flags.pairs)]
+            await window(on, off, 3.0)  # to warm up
+            for one in (on, off):
+                one.idle = one.cpu_s()
+            await asyncio.sleep(IDLE_S)
+            for one in (on, off):
+                one.idle = {name: (used - one.idle[name]) / IDLE_S for name, used in one.cpu_s().items()}
+            pairs = [await window(on, off, flags.seconds) for _ in range(flags.pairs)]
             scrapes = await scrape_ms(on.mesh) if counting else dict.fromkeys(SERVICES, 0.0)
             failed = on.failed + off.failed
     finally:
@@ -214,8 +217,8 @@ def main() -> int:
     """Parse the flags and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--on", choices=("both", "metrics", "traces"), default="both")
-    parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each part")
+    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each pair")
     parser.add_argument("--output-tokens", type=int, default=32)
     parser.add_argument("--json", type=Path)
     with tempfile.TemporaryDirectory(prefix="saga-silent-") as folder:
