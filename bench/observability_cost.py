@@ -1,13 +1,13 @@
 """What metrics and traces cost: CPU seconds a request of a mesh that has both, beside one that has neither.
 
-    python bench/observability_cost.py [--on both|metrics|traces] [--pairs 40] [--output-tokens 32] [--json FILE]
+    python bench/observability_cost.py [--on both|metrics|traces|nothing] [--pairs 16] [--output-tokens 32]
 
-Two meshes stand beside each other and take the same requests at the same time, so that both see the same machine.
-*On*: every process serves its metrics; the gateway hands every span of every request to a collector, a process that
-throws them away. *Off*: no process serves metrics and prometheus_client's counters do nothing (there is no such
-setting, a service always counts: they are replaced from outside); no traces. What a scrape costs is measured by itself
-and added as its share of the time between two (as compose/prometheus has it), at the rate at which a gateway fills a
-core.
+One mesh is switched on and off while it takes requests, on-off-off-on, in the same processes: two meshes side by side
+differ by as much as is asked for, and `--on nothing` tells how much two halves of the same do. *On*: every process
+serves and counts its metrics; the gateway hands every span of every request to a collector, a process that throws them
+away. *Off*: prometheus_client's counters do nothing and no span begins (there is no such setting, a service always
+counts: they are replaced from outside). What a scrape costs is measured by itself and added as its share of the time
+between two (as compose/prometheus has it), at the rate at which a gateway fills a core.
 
 CPU time, not wall time, as others share the cores: throughput on given cores is its inverse. It is that of all services
 but engines and the client, and of the gateway alone, which has most of it; what a mesh uses while it has nothing to do
@@ -17,13 +17,14 @@ is taken off. Whoever scrapes and collects is not counted.
 import argparse
 import asyncio
 import json
+import os
 import random
+import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -38,15 +39,38 @@ from saga.load.mesh_target import all_workers, first_model
 GOAL = 0.03
 SCRAPE_EVERY_S = 5.0
 SCRAPES = 20
-CONCURRENCY = 4  # at each mesh
+CONCURRENCY = 4
 IDLE_S = 5.0
+SETTLE_S = 0.2  # until a signal is heard
 SERVICES = ("gateway", "admission", "placement", "graph", "worker")
-# For Python's start in each process of the other mesh: what is counted is thrown away.
-NO_COUNTING = """\
+# Runs at Python's start in each process of the mesh: SIGUSR1 switches what is asked for on, SIGUSR2 off. Spans that
+# wait are handed over when it goes off, so that they count where they belong.
+SWITCH = """\
+import os, signal, sys
 import prometheus_client.metrics as m
+kept = [(kind, name, getattr(kind, name)) for kind, name in (
+    (m.Counter, "inc"), (m.Gauge, "inc"), (m.Gauge, "dec"), (m.Gauge, "set"), (m.Histogram, "observe"),
+    (m.MetricWrapperBase, "labels"))]
+wanted, seen, begins = os.environ["OBSERVED"], set(), []
 def nothing(self, *args, **kwargs): return None
-m.Counter.inc = m.Gauge.inc = m.Gauge.dec = m.Gauge.set = m.Histogram.observe = nothing
-m.MetricWrapperBase.labels = lambda self, *args, **kwargs: self
+def itself(self, *args, **kwargs): return self
+def begin(self, *args):
+    seen.add(self)
+    return begins[0](self, *args)
+def switch(number, frame):
+    on = number == signal.SIGUSR1
+    if wanted in ("both", "metrics"):
+        for kind, name, method in kept:
+            setattr(kind, name, method if on else itself if name == "labels" else nothing)
+    traces = sys.modules.get("saga.gateway.http_otel")
+    if traces is not None and wanted in ("both", "traces"):
+        if not begins:
+            begins.append(traces.OtelTraces.begin)
+        traces.OtelTraces.begin = begin if on else nothing
+        for one in () if on else seen:
+            one._processor.force_flush()
+signal.signal(signal.SIGUSR1, switch)
+signal.signal(signal.SIGUSR2, switch)
 """
 COLLECTOR = """\
 import asyncio, sys
@@ -66,63 +90,52 @@ asyncio.run(main())
 """
 
 
-class Side:
-    """One of the two meshes."""
+class Observed:
+    """The mesh, and what its services use."""
 
     def __init__(self, mesh: Mesh, way: Way) -> None:
         self.mesh = mesh
         self.way = way
         self.idle = dict.fromkeys(SERVICES, 0.0)  # CPU seconds a second while it has nothing to do
 
-    @property
-    def failed(self) -> int:
-        """Requests without an answer, so far."""
-        return self.way.failed
+    async def window(self, seconds: float, *, on: bool) -> dict[str, float]:
+        """CPU milliseconds a request, by service."""
+        self._switch(on=on)
+        await asyncio.sleep(SETTLE_S)
+        before, began_s = self.cpu_s(), time.monotonic()
+        answered = await self.way.part(CONCURRENCY, seconds)
+        self._switch(on=False)
+        await asyncio.sleep(SETTLE_S)
+        after, took_s = self.cpu_s(), time.monotonic() - began_s
+        return {n: 1e3 * (after[n] - before[n] - self.idle[n] * took_s) / max(1, answered) for n in SERVICES}
+
+    async def rest(self) -> None:
+        """Finds out what it uses while it has nothing to do."""
+        before = self.cpu_s()
+        await asyncio.sleep(IDLE_S)
+        self.idle = {name: (used_s - before[name]) / IDLE_S for name, used_s in self.cpu_s().items()}
 
     def cpu_s(self) -> dict[str, float]:
         """So far, by service."""
         used = dict.fromkeys(SERVICES, 0.0)
-        for process, pid in self.mesh.processes.items():
-            name = process.partition("-")[0]
-            if name in used:
-                used[name] += time.clock_gettime(cpu_clock(pid))
+        for service, pid in self._services():
+            used[service] += time.clock_gettime(cpu_clock(pid))
         return used
 
+    def _switch(self, *, on: bool) -> None:
+        for _, pid in self._services():
+            os.kill(pid, signal.SIGUSR1 if on else signal.SIGUSR2)
 
-async def window(on: Side, off: Side, seconds: float) -> tuple[dict[str, float], dict[str, float]]:
-    """CPU milliseconds a request, by service, of both, each under half of the users."""
-    sides, began_s = (on, off), time.monotonic()
-    before = [one.cpu_s() for one in sides]
-    answered = await asyncio.gather(*(one.way.part(CONCURRENCY, seconds) for one in sides))
-    took_s = time.monotonic() - began_s
-    costs = []
-    for one, was_s, count in zip(sides, before, answered, strict=True):
-        now_s = one.cpu_s()
-        used = {name: now_s[name] - was_s[name] - one.idle[name] * took_s for name in SERVICES}
-        costs.append({name: 1e3 * seconds_ / max(1, count) for name, seconds_ in used.items()})
-    return costs[0], costs[1]
+    def _services(self) -> Iterator[tuple[str, int]]:
+        for process, pid in self.mesh.processes.items():
+            if (service := process.partition("-")[0]) in SERVICES:
+                yield service, pid
 
 
 def cpu_clock(pid: int) -> int:
     """Of all threads of a process; to the nanosecond, where /proc counts hundredths of a second. As clock_getcpuclockid
     of Linux has it."""
     return (~pid << 3) | 2
-
-
-@asynccontextmanager
-async def side(name: str, environ: dict[str, str], env: dict[str, dict[str, str]], tokens: int) -> AsyncIterator[Side]:
-    """A mesh with two engines that answer at once."""
-    with tempfile.TemporaryDirectory(prefix=f"saga-observed-{name}-") as folder:
-        settings = MeshSettings(workers=2, speed=500.0, state_dir=Path(folder), env=env, leaders=1)
-        async with Mesh(settings, environ=environ) as mesh:
-            await all_workers(mesh.gateway_url, 2)
-            async with GatewayClient(mesh.gateway_url) as gateway:
-                model = first_model(await gateway.models(), mesh.gateway_url).id
-            way = Way([mesh.gateway_url], model, name, tokens)
-            try:
-                yield Side(mesh, way)
-            finally:
-                way.close()
 
 
 async def scrape_ms(mesh: Mesh) -> dict[str, float]:
@@ -148,34 +161,35 @@ async def scrape_ms(mesh: Mesh) -> dict[str, float]:
 
 async def measure(flags: argparse.Namespace, folder: Path) -> int:
     """All pairs, and what they say."""
-    (folder / "sitecustomize.py").write_text(NO_COUNTING)
+    (folder / "sitecustomize.py").write_text(SWITCH)
     collector = await asyncio.create_subprocess_exec(sys.executable, "-c", COLLECTOR, stdout=asyncio.subprocess.PIPE)
     assert collector.stdout is not None
     endpoint = f"http://127.0.0.1:{(await collector.stdout.readline()).decode().strip()}"
-    plain = {"PATH": "/usr/bin:/bin"}
-    silent = plain | {"PYTHONPATH": str(folder)}
-    counting, tracing = flags.on in ("both", "metrics"), flags.on in ("both", "traces")
-    env = {service: dict(ANY_PORT) for service in SERVICES[1:]} if counting else {}
-    if tracing:
-        env["gateway"] = {"SAGA_GATEWAY_OTLP_ENDPOINT": endpoint}
+    env = {service: dict(ANY_PORT) for service in SERVICES[1:]} | {"gateway": {"SAGA_GATEWAY_OTLP_ENDPOINT": endpoint}}
+    environ = {"PATH": os.defpath, "PYTHONPATH": str(folder), "OBSERVED": flags.on}
+    settings = MeshSettings(workers=2, speed=500.0, state_dir=folder / "mesh", env=env, leaders=1)
     try:
-        async with (
-            side("on", plain if counting else silent, env, flags.output_tokens) as on,
-            side("off", silent, {}, flags.output_tokens) as off,
-        ):
-            await window(on, off, 3.0)  # to warm up
-            for one in (on, off):
-                one.idle = one.cpu_s()
-            await asyncio.sleep(IDLE_S)
-            for one in (on, off):
-                one.idle = {name: (used - one.idle[name]) / IDLE_S for name, used in one.cpu_s().items()}
-            pairs = [await window(on, off, flags.seconds) for _ in range(flags.pairs)]
-            scrapes = await scrape_ms(on.mesh) if counting else dict.fromkeys(SERVICES, 0.0)
-            failed = on.failed + off.failed
+        async with Mesh(settings, environ=environ) as mesh:
+            await all_workers(mesh.gateway_url, 2)
+            async with GatewayClient(mesh.gateway_url) as gateway:
+                model = first_model(await gateway.models(), mesh.gateway_url).id
+            observed = Observed(mesh, Way([mesh.gateway_url], model, "o", flags.output_tokens))
+            await observed.window(3.0, on=True)  # to warm up
+            await observed.rest()
+            pairs = []
+            for number in range(flags.pairs):
+                first = number % 2 == 0
+                one = await observed.window(flags.seconds, on=first)
+                other = await observed.window(flags.seconds, on=not first)
+                pairs.append((one, other) if first else (other, one))
+            scrapes = await scrape_ms(mesh)
+            observed.way.close()
     finally:
         collector.kill()
         await collector.wait()
-    return told(pairs, scrapes, failed, flags)
+    if flags.on not in ("both", "metrics"):
+        scrapes = dict.fromkeys(SERVICES, 0.0)
+    return told(pairs, scrapes, observed.way.failed, flags)
 
 
 def told(
@@ -216,9 +230,9 @@ def interval(costs: list[float]) -> tuple[float, float]:
 def main() -> int:
     """Parse the flags and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--on", choices=("both", "metrics", "traces"), default="both")
-    parser.add_argument("--pairs", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each pair")
+    parser.add_argument("--on", choices=("both", "metrics", "traces", "nothing"), default="both")
+    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of half a pair; spans go out every 5")
     parser.add_argument("--output-tokens", type=int, default=32)
     parser.add_argument("--json", type=Path)
     with tempfile.TemporaryDirectory(prefix="saga-silent-") as folder:
