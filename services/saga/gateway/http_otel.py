@@ -21,7 +21,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -257,7 +257,8 @@ class OtelTraces:
         """Whether a trace is kept that begins here, or comes from a client."""
         above = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
         result = self._sampler.should_sample(above, trace_id, name, kind, attributes, ())
-        return _SAMPLED if result.decision.is_sampled() else _DROPPED, result.trace_state
+        kept = result.decision is Decision.RECORD_AND_SAMPLE
+        return _SAMPLED if kept else _DROPPED, result.trace_state
 
 
 class OtelStep:

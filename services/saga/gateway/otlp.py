@@ -22,7 +22,7 @@ _DOUBLE: Final = struct.Struct("<Bd")
 _FLAGS: Final = struct.Struct("<BBI")
 
 
-def request(resource: Mapping[str, Value], scope: str, spans: Iterable["ReadableSpan"]) -> bytes:
+def request(resource: Mapping[str, object], scope: str, spans: Iterable["ReadableSpan"]) -> bytes:
     """An ExportTraceServiceRequest of one resource and one scope."""
     body = _part(1, _part(1, scope.encode())) + b"".join([_part(2, _span(span)) for span in spans])
     return _part(1, _part(1, _attributes(1, resource)) + _part(2, body))
