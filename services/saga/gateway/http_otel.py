@@ -5,8 +5,9 @@
 parent instead. Spans have ids, counts and names of tools: never text of prompts or answers. They are handed over by a
 thread of OpenTelemetry's, from a queue of bounded length; when that is full they are dropped.
 
-Of OpenTelemetry's SDK are the sampler, the queue and what sends; a span is made once, when it ends, and encoded by
-`otlp.py`: its tracer and its encoder together cost a gateway four times as much.
+Of OpenTelemetry's SDK are the sampler, the queue and what sends. A request only notes what its span will say: spans are
+made, and encoded by `otlp.py`, a batch at a time where they are handed over, which costs a fraction of making each one
+in the middle of something else.
 """
 
 import hashlib
@@ -14,23 +15,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from random import getrandbits
-from typing import Final
+from typing import Final, cast
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     NonRecordingSpan,
     SpanContext,
     SpanKind,
-    Status,
-    StatusCode,
     TraceFlags,
-    TraceState,
     get_current_span,
     set_span_in_context,
 )
@@ -40,19 +36,15 @@ from saga.contract.ids import RootId, SessionId, TenantId
 from saga.contract.messages import StepReady
 from saga.gateway import otlp
 from saga.gateway.http_live import Live
+from saga.gateway.http_spans import COMPLETED, MAX_VALUE, SAMPLED, SCOPE, Attributes, Noted, StepNote, resource
 from saga.gateway.http_traces import header_lines
 
 IDLE_NS: Final = 600 * 10**9  # a workflow without a step for so long has ended, as far as its span goes
 MOST: Final = 10_000  # workflows, and sessions in a gap, that are remembered; the oldest go first
 MOST_TOOLS: Final = 16  # named in a span
-MAX_VALUE: Final = 256  # characters of an attribute
 HAND_OVER_S: Final = 2.0  # for one batch
-SCOPE: Final = InstrumentationScope("saga.gateway")
 _W3C: Final = TraceContextTextMapPropagator()
-_OPERATIONS: Final = {"completions": "text_completion"}  # by API; all others are chats
-_SAMPLED, _DROPPED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
-_UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
-Attributes = dict[str, otlp.Value]
+_DROPPED: Final = TraceFlags(TraceFlags.DEFAULT)
 
 
 def otlp_processor(endpoint: str) -> SpanProcessor:
@@ -64,8 +56,9 @@ def otlp_processor(endpoint: str) -> SpanProcessor:
 class HandOver(OTLPSpanExporter):
     """OpenTelemetry's own, but for the encoding."""
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def export(self, noted: Sequence["Noted"]) -> SpanExportResult:  # type: ignore[override]
         """One batch."""
+        spans = [one.made() for one in noted]
         client = getattr(self, "_client", None)  # what sends, with retries, headers, compression: not its public face
         if client is None:
             return super().export(spans)
@@ -73,46 +66,14 @@ class HandOver(OTLPSpanExporter):
         return SpanExportResult.SUCCESS if sent.success else SpanExportResult.FAILURE
 
 
-class Span:
-    """One that has not ended."""
-
-    __slots__ = ("_attributes", "_kind", "_name", "_parent", "_since_ns", "context")
-
-    def __init__(
-        self,
-        name: str,
-        kind: SpanKind,
-        context: SpanContext,
-        parent: SpanContext | None,
-        attributes: Attributes,
-        since_ns: int,
-    ) -> None:
-        self._name, self._kind, self.context, self._parent = name, kind, context, parent
-        self._attributes, self._since_ns = attributes, since_ns
-
-    def made(self, resource: Resource, until_ns: int, more: Attributes, status: Status) -> ReadableSpan:
-        """As it is handed over."""
-        return ReadableSpan(
-            self._name,
-            self.context,
-            self._parent,
-            resource,
-            self._attributes | more,
-            kind=self._kind,
-            status=status,
-            start_time=self._since_ns,
-            end_time=until_ns,
-            instrumentation_scope=SCOPE,
-        )
-
-
 class _Workflow:
     """Its span, open."""
 
-    __slots__ = ("last_ns", "live", "span")
+    __slots__ = ("context", "last_ns", "live", "root", "since_ns", "tenant")
 
-    def __init__(self, span: Span) -> None:
-        self.span = span
+    def __init__(self, context: SpanContext, step: StepReady, since_ns: int) -> None:
+        self.context = context
+        self.tenant, self.root, self.since_ns = step.tenant, step.root, since_ns
         self.live = 0  # steps
         self.last_ns = 0  # its last step's end
 
@@ -135,7 +96,7 @@ class OtelTraces:
         """`processor`: gets each span when it ends. `sampler`: None: as OpenTelemetry's environment says."""
         self._processor = processor
         self._sampler = sampler or TracerProvider(shutdown_on_exit=False).sampler
-        self._resource = Resource.create({"service.name": "saga-gateway"})
+        resource()  # takes a while, once
         self._workflows: OrderedDict[RootId, _Workflow] = OrderedDict()
         self._gaps: OrderedDict[SessionId, _Gap] = OrderedDict()
 
@@ -144,45 +105,42 @@ class OtelTraces:
         now_ns = time.time_ns()
         since_ns = now_ns - int(step.waited_s * 1e9)
         self._let_idle_go(now_ns)
-        api = live.dialect.api
-        operation = _OPERATIONS.get(api, "chat")
-        name = f"{operation} {step.pool}"
-        attributes: Attributes = {
-            "gen_ai.operation.name": operation,
-            "gen_ai.provider.name": "sglang",
-            "gen_ai.request.model": step.pool[:MAX_VALUE],
-            "gen_ai.request.max_tokens": step.max_output_tokens,
-            "gen_ai.conversation.id": step.session[:MAX_VALUE],
-            "saga.api": api,
-            "saga.tenant": step.tenant,
-            "saga.root": step.root[:MAX_VALUE],
-            "saga.step": step.step_id,
-        }
         parent, workflow = _client_context(headers), None
-        if parent is not None:
-            flags, state = self._sampled(parent, parent.trace_id, name, SpanKind.CLIENT, attributes)
-        else:  # all spans of a workflow are kept or none
+        if parent is None:  # all spans of a workflow are kept or none
             workflow = self._workflow(step, since_ns)
-            parent = workflow.span.context
-            flags, state = parent.trace_flags, parent.trace_state
+            parent = workflow.context
+            trace, sampled = parent, parent.trace_flags.sampled
+        else:
+            trace, sampled = parent, self._sampled(parent, parent.trace_id, step)
         gap = self._gaps.pop(step.session, None)
         if gap is not None:
             self._tools(gap, step, since_ns)
-        context = SpanContext(parent.trace_id, _new_id(), is_remote=False, trace_flags=flags, trace_state=state)
-        span = Span(name, SpanKind.CLIENT, context, parent, attributes, since_ns)
-        return OtelStep(self, span, parent, workflow)
+        return OtelStep(self, trace, parent, workflow, StepNote(live, step), since_ns, sampled=sampled)
 
     def close(self) -> None:
         """Hands over what is left; blocks for as long as that takes."""
         for workflow in self._workflows.values():
-            self.hand_over(workflow.span, workflow.last_ns or time.time_ns())
+            self._over(workflow, workflow.last_ns or time.time_ns())
         self._workflows.clear()
         self._processor.shutdown()
 
-    def hand_over(self, span: Span, until_ns: int, more: Attributes | None = None, status: Status = _UNSET) -> None:
+    def hand_over(self, noted: Noted) -> None:
         """It has ended."""
-        if span.context.trace_flags.sampled:
-            self._processor.on_end(span.made(self._resource, until_ns, more or {}, status))
+        self._processor.on_end(cast("ReadableSpan", noted))
+
+    def _over(self, workflow: _Workflow, until_ns: int) -> None:
+        if not workflow.context.trace_flags.sampled:
+            return
+        tenant, root = workflow.tenant, workflow.root[:MAX_VALUE]
+        context = workflow.context
+
+        def attributes() -> Attributes:
+            return {"gen_ai.operation.name": "invoke_workflow", "saga.tenant": tenant, "saga.root": root}
+
+        times_ns = workflow.since_ns, until_ns
+        self.hand_over(
+            Noted("invoke_workflow", SpanKind.INTERNAL, context, context.span_id, None, attributes, times_ns)
+        )
 
     def ended(self, step: "OtelStep", live: Live) -> None:
         """A step is over: its session may be in a gap now, its workflow may be over."""
@@ -200,24 +158,18 @@ class OtelTraces:
         workflow.last_ns = now_ns
         if over and not workflow.live and self._workflows.get(whose.root) is workflow:
             del self._workflows[whose.root]
-            self.hand_over(workflow.span, now_ns)
+            self._over(workflow, now_ns)
 
     def _workflow(self, step: StepReady, since_ns: int) -> _Workflow:
         workflow = self._workflows.get(step.root)
         if workflow is None:
-            trace_id, name = trace_id_of(step.tenant, step.root), "invoke_workflow"
-            attributes: Attributes = {
-                "gen_ai.operation.name": name,
-                "saga.tenant": step.tenant,
-                "saga.root": step.root[:MAX_VALUE],
-            }
-            flags, state = self._sampled(None, trace_id, name, SpanKind.INTERNAL, attributes)
-            context = SpanContext(trace_id, _new_id(), is_remote=False, trace_flags=flags, trace_state=state)
-            span = Span(name, SpanKind.INTERNAL, context, None, attributes, since_ns)
-            workflow = self._workflows[step.root] = _Workflow(span)
+            trace_id = trace_id_of(step.tenant, step.root)
+            flags = SAMPLED if self._sampled(None, trace_id, step) else _DROPPED
+            context = SpanContext(trace_id, _new_id(), is_remote=False, trace_flags=flags)
+            workflow = self._workflows[step.root] = _Workflow(context, step, since_ns)
             if len(self._workflows) > MOST:
                 _, oldest = self._workflows.popitem(last=False)
-                self.hand_over(oldest.span, oldest.last_ns or since_ns)
+                self._over(oldest, oldest.last_ns or since_ns)
         self._workflows.move_to_end(step.root)
         workflow.live += 1
         return workflow
@@ -229,75 +181,73 @@ class OtelTraces:
             if oldest.live or now_ns - oldest.last_ns < IDLE_NS:
                 return
             del self._workflows[root]
-            self.hand_over(oldest.span, oldest.last_ns)
+            self._over(oldest, oldest.last_ns)
 
     def _tools(self, gap: _Gap, step: StepReady, until_ns: int) -> None:
         """What its client did meanwhile, as far as we know: it ran the tools, all in one span."""
-        names = ", ".join(gap.tools)
-        context = SpanContext(
-            gap.parent.trace_id,
-            _new_id(),
-            is_remote=False,
-            trace_flags=gap.parent.trace_flags,
-            trace_state=gap.parent.trace_state,
-        )
-        attributes: Attributes = {
-            "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": names[:MAX_VALUE],
-            "gen_ai.conversation.id": step.session[:MAX_VALUE],
-        }
-        span = Span(
-            f"execute_tool {names}"[:MAX_VALUE], SpanKind.INTERNAL, context, gap.parent, attributes, gap.since_ns
-        )
-        self.hand_over(span, max(gap.since_ns, until_ns))
+        parent, names, session = gap.parent, ", ".join(gap.tools), step.session[:MAX_VALUE]
+        if not parent.trace_flags.sampled:
+            return
 
-    def _sampled(
-        self, parent: SpanContext | None, trace_id: int, name: str, kind: SpanKind, attributes: Attributes
-    ) -> tuple[TraceFlags, TraceState | None]:
+        def attributes() -> Attributes:
+            told = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": names[:MAX_VALUE]}
+            return {**told, "gen_ai.conversation.id": session}
+
+        times_ns, name = (gap.since_ns, max(gap.since_ns, until_ns)), f"execute_tool {names}"[:MAX_VALUE]
+        self.hand_over(Noted(name, SpanKind.INTERNAL, parent, _new_id(), parent, attributes, times_ns))
+
+    def _sampled(self, parent: SpanContext | None, trace_id: int, step: StepReady) -> bool:
         """Whether a trace is kept that begins here, or comes from a client."""
-        above = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
-        result = self._sampler.should_sample(above, trace_id, name, kind, attributes, ())
-        kept = result.decision is Decision.RECORD_AND_SAMPLE
-        return _SAMPLED if kept else _DROPPED, result.trace_state
+        above, name = Context(), "invoke_workflow"
+        if parent is not None:
+            above, name = set_span_in_context(NonRecordingSpan(parent), above), f"chat {step.pool}"
+        known: Attributes = {"saga.tenant": step.tenant, "saga.root": step.root[:MAX_VALUE]}
+        result = self._sampler.should_sample(above, trace_id, name, SpanKind.CLIENT, known, ())
+        return result.decision is Decision.RECORD_AND_SAMPLE
 
 
 class OtelStep:
     """The span of one request."""
 
-    __slots__ = ("_span", "_traces", "context", "parent", "workflow")
+    __slots__ = ("_note", "_sampled", "_since_ns", "_span_id", "_trace", "_traces", "context", "parent", "workflow")
 
-    def __init__(self, traces: OtelTraces, span: Span, parent: SpanContext, workflow: _Workflow | None) -> None:
-        self._traces = traces
-        self._span = span
+    def __init__(
+        self,
+        traces: OtelTraces,
+        trace: SpanContext,
+        parent: SpanContext,
+        workflow: _Workflow | None,
+        note: StepNote,
+        since_ns: int,
+        *,
+        sampled: bool,
+    ) -> None:
+        self._traces, self._trace, self._note, self._since_ns, self._sampled = traces, trace, note, since_ns, sampled
+        self._span_id = _new_id()
         self.parent = parent
         self.workflow = workflow  # whose span is the parent; None: the client's is
-        context = span.context
-        carrier = {"traceparent": f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"}
-        if context.trace_state:
-            carrier["tracestate"] = context.trace_state.to_header()
+        carrier = {"traceparent": f"00-{trace.trace_id:032x}-{self._span_id:016x}-{'01' if sampled else '00'}"}
+        if trace.trace_state:
+            carrier["tracestate"] = trace.trace_state.to_header()
         self.context = header_lines(carrier)
 
     def end(self, live: Live) -> None:
         """The request is over."""
-        exchange = live.exchange
-        more: Attributes = {"saga.outcome": live.outcome}
-        if exchange is not None:
-            more["saga.attempts"] = exchange.attempts
-            if exchange.grant is not None:
-                more["saga.worker"] = exchange.grant.worker_id
-                more["saga.waited"] = exchange.grant.waited
-                more["saga.control_ms"] = round(1e3 * exchange.control_s, 3)
-            if exchange.done is not None:
-                done = exchange.done
-                more["gen_ai.usage.input_tokens"] = done.prompt_tokens
-                more["gen_ai.usage.output_tokens"] = done.output_tokens
-                more["gen_ai.usage.cache_read.input_tokens"] = done.cached_tokens
-                more["gen_ai.response.finish_reasons"] = (done.finish_reason,)
-                more["gen_ai.response.time_to_first_chunk"] = round(exchange.control_s + done.first_token_s, 6)
-        well = live.outcome == "completed"
-        if not well:
-            more["error.type"] = live.outcome
-        self._traces.hand_over(self._span, time.time_ns(), more, _UNSET if well else _ERROR)
+        if self._sampled:
+            note = self._note
+            note.over(live)
+            times_ns = self._since_ns, time.time_ns()
+            noted = Noted(
+                note.name,
+                SpanKind.CLIENT,
+                self._trace,
+                self._span_id,
+                self.parent,
+                note.attributes,
+                times_ns,
+                well=live.outcome == COMPLETED,
+            )
+            self._traces.hand_over(noted)
         self._traces.ended(self, live)
 
 

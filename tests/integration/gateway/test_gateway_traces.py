@@ -35,7 +35,7 @@ class Kept:
 
     @property
     def all(self) -> list:
-        return list(self._exporter.get_finished_spans())
+        return [noted.made() for noted in self._exporter.get_finished_spans()]
 
 
 @pytest.fixture
