@@ -1,4 +1,4 @@
-"""What a gateway's spans say, noted while requests are served and made once they are handed over. Used by `http_otel.py`.
+"""What a gateway's spans say: noted while requests are served, made once they are handed over. Used by `http_otel.py`.
 
 Imported only where traces are wanted: it needs OpenTelemetry.
 """
