@@ -8,13 +8,14 @@ UP_ARGS ?=
 JOBS ?= 2
 IMAGE_ARGS ?=
 FUZZ_ARGS ?=
+CHAOS_ARGS ?=
 SEEDS ?= 1000
 FIRST ?= 0
 BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check chromium fuzz fuzz-parsers soak soak-live chaos-seeds up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-headline bench-ablation bench-keeping bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
+.PHONY: help demo test check chromium fuzz fuzz-parsers chaos chaos-seeds soak soak-live up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-headline bench-ablation bench-keeping bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -50,6 +51,9 @@ fuzz: $(STAMP) ## Odd and broken requests to a gateway in memory (FUZZ_ARGS="--s
 
 fuzz-parsers: $(STAMP) ## Broken messages, KV events, rows, traces, recordings (FUZZ_ARGS="--seed 1 --inputs 1000000")
 	$(BIN)/python tests/fuzz/fuzz_parsers_run.py $(FUZZ_ARGS)
+
+chaos: $(STAMP) ## Kill, stop, cut off and starve each process of a mesh under load (CHAOS_ARGS="--fault kill-nats --seed 1")
+	$(BIN)/python -m saga.chaos $(CHAOS_ARGS)
 
 chaos-seeds: $(STAMP) ## All cores under faults drawn from seeds, in virtual time (SEEDS=1000 FIRST=0)
 	$(BIN)/python tests/faults/seeds_run.py --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS)

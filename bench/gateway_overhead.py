@@ -40,7 +40,8 @@ GOALS = "goals of the mesh: added P50 <= 2 ms, P99 <= 6 ms; >= 800 requests/s at
 class Sessions:
     """Whose turn it is: the one idle longest, a new one after twelve turns."""
 
-    def __init__(self, model: str, run: str) -> None:
+    def __init__(self, model: str, run: str, output_tokens: int = OUTPUT_TOKENS) -> None:
+        self._output_tokens = output_tokens
         self._model = model
         self._run = run
         self._idle = [(number, 0) for number in range(SESSIONS)]
@@ -54,7 +55,7 @@ class Sessions:
         body = {
             "model": self._model,
             "messages": [{"role": "user", "content": text}],
-            "max_tokens": OUTPUT_TOKENS,
+            "max_tokens": self._output_tokens,
             "stream": True,
         }
         headers = {"X-Saga-Session": name} | ({"X-Saga-Final": "1"} if turn == TURNS - 1 else {})
@@ -72,10 +73,10 @@ class Sessions:
 class Way:
     """One way to an answer, and what was seen of it."""
 
-    def __init__(self, urls: list[str], model: str, name: str) -> None:
+    def __init__(self, urls: list[str], model: str, name: str, output_tokens: int = OUTPUT_TOKENS) -> None:
         self._clients = [LeanClient(url) for url in urls]
         self._next = cycle(self._clients)
-        self._sessions = Sessions(model, name)
+        self._sessions = Sessions(model, name, output_tokens)
         self.times_ms: dict[int, list[float]] = {one: [] for one in CONCURRENCY}
         self.per_s: dict[int, list[float]] = {one: [] for one in CONCURRENCY}
         self.failed = 0

@@ -34,6 +34,7 @@ class Load:
     def __init__(self, url: str, model: str, http: aiohttp.ClientSession) -> None:
         self._url, self._model, self._http = url, model, http
         self.waits: list[tuple[float, float]] = []  # sent at, seconds to the first token
+        self.waiting: dict[int, float] = {}  # steps without a first token yet: sent at
         self.failed = 0
         self._number = 0
 
@@ -46,17 +47,19 @@ class Load:
                 await asyncio.sleep(1 / RATE_PER_S)
 
     async def _step(self, number: int) -> None:
-        sent_s = time.monotonic()
+        sent_s = self.waiting[number] = time.monotonic()
         body = {"model": self._model, "prompt": f"{number} " * 200, "max_tokens": 8, "stream": True}
         headers = {"X-Saga-Session": f"s{number % 40}"}
         try:
             async with self._http.post(f"{self._url}/v1/completions", json=body, headers=headers) as response:
                 first = await response.content.readline()
                 self.waits.append((sent_s, time.monotonic() - sent_s))
+                del self.waiting[number]
                 rest = await response.content.read()
                 if response.status != 200 or b"[DONE]" not in first + rest or b'"error"' in first + rest:
                     self.failed += 1
         except (aiohttp.ClientError, TimeoutError):
+            self.waiting.pop(number, None)
             self.failed += 1
 
 

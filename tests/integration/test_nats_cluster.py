@@ -2,64 +2,28 @@
 
 import asyncio
 import contextlib
+import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from random import Random
 
+import aiohttp
 import pytest
+from mesh_replay import model_of, opening
+from nats_cluster import NODES, Cluster
 
-from saga.cli.plan import free_ports
+from saga.cli.mesh import Mesh, MeshSettings
 from saga.contract.messages import LeaderHello
 from saga.contract.subjects import Subjects
 from saga.runtime.bus import Entry
 from saga.runtime.bus_nats import NatsBus
 from saga.runtime.errors import BusUnavailable, StartError
-from saga.runtime.nats_server import find_binary
 
-NODES = 3
 SUBJECT = Subjects("main").step_finished("w1")
 AGAIN_WITHIN_S = 30.0  # electing another leader of a stream takes NATS up to 10 s when it is not starved of CPU
+PAUSE_S = 10.0
+WATCH_S = 15.0
 pytestmark = pytest.mark.timeout(180)
-
-
-class Cluster:
-    """Processes by node."""
-
-    def __init__(self, folder: Path) -> None:
-        ports = free_ports(2 * NODES, Random())
-        self._folder, self._clients, self._routes = folder, ports[:NODES], ports[NODES:]
-        self.processes: list[asyncio.subprocess.Process] = []
-
-    @property
-    def url(self) -> str:
-        """Of all nodes."""
-        return ",".join(f"nats://127.0.0.1:{port}" for port in self._clients)
-
-    async def start(self) -> None:
-        """All nodes."""
-        routes = ",".join(f"nats://127.0.0.1:{port}" for port in self._routes)
-        for node in range(NODES):
-            store = str(self._folder / f"node-{node}")
-            with (self._folder / f"node-{node}.log").open("ab") as log:
-                self.processes.append(
-                    await asyncio.create_subprocess_exec(
-                        *(str(find_binary()), "-a", "127.0.0.1", "-p", str(self._clients[node]), "-js", "-sd", store),
-                        *("--name", f"node-{node}", "--cluster_name", "test", "--routes", routes),
-                        *("--cluster", f"nats://127.0.0.1:{self._routes[node]}"),
-                        stdout=log,
-                        stderr=log,
-                    )
-                )
-
-    def node_at(self, port: int) -> int:
-        """The one whose clients connect there."""
-        return self._clients.index(port)
-
-    async def kill(self, node: int) -> None:
-        """SIGKILL; it stays away."""
-        with contextlib.suppress(ProcessLookupError):
-            self.processes[node].kill()
-        await self.processes[node].wait()
 
 
 @pytest.fixture
@@ -70,8 +34,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         await cluster.start()
         yield cluster
     finally:
-        for node in range(len(cluster.processes)):
-            await cluster.kill(node)
+        await cluster.close()
 
 
 async def connected(url: str) -> NatsBus:
@@ -118,3 +81,37 @@ async def test_a_node_that_is_away_at_the_start_does_not_matter(cluster):
     bus = await connected(cluster.url)
     assert bus.connected
     await bus.close()
+
+
+async def test_a_meshs_clients_wait_ten_seconds_at_most_when_the_node_that_leads_its_stream_dies(cluster, tmp_path):
+    """How long it is when nothing else is on the machine: `bench/nats_node_loss.py`."""
+    await (await connected(cluster.url)).close()
+    settings = MeshSettings(workers=1, page_tokens=16, state_dir=tmp_path / "mesh", nats_url=cluster.url)
+    waits: list[float] = []
+
+    async def ask(http: aiohttp.ClientSession, url: str, model: str, user: int, until_s: float) -> None:
+        while time.monotonic() < until_s:
+            body = {"model": model, "prompt": opening(user), "max_tokens": 4}
+            began_s = time.monotonic()
+            async with http.post(f"{url}/v1/completions", json=body, headers={"X-Saga-Session": str(user)}) as answer:
+                assert answer.status == 200, await answer.text()
+            waits.append(time.monotonic() - began_s)
+            await asyncio.sleep(0.2)
+
+    async with (
+        Mesh(settings, environ=os.environ | {"SAGA_NATS_REPLICAS": str(NODES)}) as mesh,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http,
+    ):
+        model = await model_of(http, mesh.gateway_url)
+        bus = await connected(cluster.url)
+        try:
+            info = await persistently(lambda: bus._client.jetstream().stream_info("STEPS-main"))
+        finally:
+            await bus.close()
+        async with asyncio.TaskGroup() as group:
+            for user in range(4):
+                group.create_task(ask(http, mesh.gateway_url, model, user, time.monotonic() + WATCH_S))
+            await asyncio.sleep(2.0)
+            await cluster.kill(cluster.node_named(info.cluster.leader))
+
+    assert max(waits) < PAUSE_S

@@ -9,18 +9,19 @@ from typing import Final
 import aiohttp
 
 from saga.cli.mesh import Mesh
+from saga.cli.plan import HOST
 
 ANY_PORT: Final = {"SAGA_METRICS_PORT": "0"}  # environment of a process that is to be asked
 _SERVING = re.compile(r'"port": ?(\d+)[^\n]*"metrics.serving"')
 _LINE = re.compile(r"^([a-z0-9_]+) (\S+)$", re.MULTILINE)
 
 
-async def metrics_of(mesh: Mesh, process: str) -> dict[str, float]:
-    """By name, those without labels. Raises LookupError for a process that serves none."""
+async def metrics_of(mesh: Mesh, process: str, host: str = HOST) -> dict[str, float]:
+    """By name, those without labels. `host`: where it serves them. Raises LookupError for one that serves none."""
     ports = _SERVING.findall((mesh.log_dir / f"{process}.log").read_text())
     if not ports:
         raise LookupError(f"{process} serves no metrics")
-    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{ports[-1]}/metrics") as response:
+    async with aiohttp.ClientSession() as http, http.get(f"http://{host}:{ports[-1]}/metrics") as response:
         return {name: float(value) for name, value in _LINE.findall(await response.text())}
 
 

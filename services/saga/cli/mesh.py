@@ -49,11 +49,17 @@ class Mesh:
         self._nats: NatsServer | None = None
         self._supervision: list[asyncio.Task[None]] = []
         self._lock_file: int | None = None
+        self._was_ready = False
 
     @property
     def gateway_url(self) -> str:
         """Where clients go."""
         return self._plan.gateway_url
+
+    @property
+    def gateway_urls(self) -> list[str]:
+        """Of all gateways: any of them serves any client."""
+        return [self._plan.gateway_url, *self._plan.more_gateway_urls]
 
     @property
     def console_url(self) -> str:
@@ -85,7 +91,7 @@ class Mesh:
         return pid
 
     async def wait_ready(self, within_s: float | None = None) -> None:
-        """Returns when the gateway is ready and knows every engine. Raises StartError with the reason otherwise."""
+        """Returns when each gateway is ready and knows every engine. Raises StartError with the reason otherwise."""
         within_s = self.settings.ready_within_s if within_s is None else within_s
         answer = ""
         try:
@@ -94,6 +100,7 @@ class Mesh:
                     self._raise_if_hopeless()
                     await asyncio.sleep(POLL_EVERY_S)
                 self._raise_if_hopeless()
+                self._was_ready = True
         except TimeoutError as error:
             raise StartError(f"the mesh is not ready after {within_s:g} s: {answer} (logs: {self.log_dir})") from error
 
@@ -152,13 +159,17 @@ class Mesh:
 
     async def _missing(self) -> str:
         """Empty when the mesh is whole; else what it waits for."""
-        if answer := await ready_answer(self.gateway_url):
-            return answer
-        joined = await workers(self.gateway_url)
         wanted = len(self._plan.engine_urls)
-        return "" if joined >= wanted else f"{joined} of {wanted} engines have joined"
+        for url in self.gateway_urls:
+            if answer := await ready_answer(url):
+                return answer
+            if (joined := await workers(url)) < wanted:
+                return f"{joined} of {wanted} engines have joined"
+        return ""
 
     def _raise_if_hopeless(self) -> None:
+        if self._was_ready:  # deaths of later on are accidents: what starts again comes back
+            return
         for name, child in self._children.items():
             if EXIT_START in child.exits:
                 raise StartError(child.last_words() or f"{name} cannot start (log: {child.log_file})")

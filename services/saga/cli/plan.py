@@ -40,6 +40,7 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a mesh is made of."""
 
     workers: int = 4
+    gateways: int = 1
     profile: str = "h100x1-llama3-8b"  # of every engine
     speed: float = 1.0  # engine seconds per real second
     shrink: int = 1  # divides lengths, KV and rates
@@ -50,7 +51,7 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     retention_policy: str = ""
     tenants: Path | None = None  # TOML of API keys
     live_keys: bool = False  # those of `saga keys`
-    gateway_port: int = 0  # 0: any free one
+    gateway_port: int = 0  # of the first gateway; 0: any free one
     console_port: int | None = None  # the same; None: no console
     state_dir: Path = Path(".saga")
     nats_url: str = ""  # of a server that runs already; empty: the mesh brings its own
@@ -67,15 +68,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str
     engine_urls: tuple[str, ...]
     console_url: str = ""  # empty: there is none
+    more_gateway_urls: tuple[str, ...] = ()  # of the others, where there are several
 
 
 def plan(settings: MeshSettings, random: Random | None = None) -> Plan:
     """Decides on processes and ports. Raises StartError for an unknown system or a number that makes no mesh."""
-    if settings.workers < 1 or settings.leaders < 1:
-        raise StartError("a mesh needs at least one worker, one admission and one placement")
+    if min(settings.workers, settings.leaders, settings.gateways) < 1:
+        raise StartError("a mesh needs at least one worker, one admission, one placement and one gateway")
     policies = _policies(settings)
-    ports = free_ports(settings.workers + 2, random or Random())
-    gateway_port = settings.gateway_port or ports.pop()
+    ports = free_ports(settings.workers + settings.gateways + 1, random or Random())
+    gateway_ports = [ports.pop() for _ in range(settings.gateways)]
+    gateway_ports[0] = settings.gateway_port or gateway_ports[0]
     engines = [f"http://{HOST}:{port}" for port in ports[: settings.workers]]
     specs = []
     for number, url in enumerate(engines):
@@ -97,19 +100,27 @@ def plan(settings: MeshSettings, random: Random | None = None) -> Plan:
             )
             for number in range(settings.leaders)
         ]
-    gateway_env = {"SAGA_GATEWAY_PORT": str(gateway_port)}
+    gateway_env = {}
     if settings.tenants is not None:
         gateway_env["SAGA_GATEWAY_TENANTS"] = str(settings.tenants.absolute())
     if settings.live_keys:
         gateway_env["SAGA_GATEWAY_LIVE_KEYS"] = "true"
-    specs.append(_service("gateway", "gateway", settings, gateway_env))
+    for number, port in enumerate(gateway_ports):
+        name = "gateway" if settings.gateways == 1 else f"gateway-{number}"
+        specs.append(_service("gateway", name, settings, gateway_env | {"SAGA_GATEWAY_PORT": str(port)}))
     console_url = ""
     if settings.console_port is not None:
         console_port = settings.console_port or ports.pop()
         specs.append(_service("console", "console", settings, {"SAGA_CONSOLE_PORT": str(console_port)}))
         console_url = f"http://{HOST}:{console_port}"
-    gateway_url = f"http://{HOST}:{gateway_port}"
-    return Plan(specs=tuple(specs), gateway_url=gateway_url, engine_urls=tuple(engines), console_url=console_url)
+    gateways = [f"http://{HOST}:{port}" for port in gateway_ports]
+    return Plan(
+        specs=tuple(specs),
+        gateway_url=gateways[0],
+        more_gateway_urls=tuple(gateways[1:]),
+        engine_urls=tuple(engines),
+        console_url=console_url,
+    )
 
 
 def free_or_any(port: int) -> int:

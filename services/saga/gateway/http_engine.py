@@ -5,6 +5,7 @@ Raises `EngineLostError` for everything that means "this engine will not answer"
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,11 +19,29 @@ from saga.gateway.http_connection import Connection, EngineLostError, Reply, Una
 # SGLang's uvicorn closes idle connections after 5 s: let go of ours first, so that none is reused while it closes.
 IDLE_S: Final = 4.0
 ABORT_TIMEOUT_S: Final = 2.0
+# A machine or a cable that dies says nothing. An engine that is busy, or stopped, still acknowledges: its kernel does.
+DEAD_LINK_S: Final = 6
+_PROBE_AFTER_S: Final = 2
+_PROBE_EVERY_S: Final = 1
 _MAX_ENGINES: Final = 10_000
 
 
 class LeaseLostError(Exception):
     """The lease ran out before the request could be written; nothing was sent."""
+
+
+def watch_link(link: socket.socket) -> None:
+    """Lets the system end a connection whose other end has acknowledged nothing for DEAD_LINK_S, in the middle of an
+    answer or not. Where a system cannot be told how long, its own patience holds: minutes to hours."""
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", _PROBE_AFTER_S),
+        ("TCP_KEEPINTVL", _PROBE_EVERY_S),
+        ("TCP_KEEPCNT", DEAD_LINK_S - _PROBE_AFTER_S),
+        ("TCP_USER_TIMEOUT", 1000 * DEAD_LINK_S),  # of what was sent and not acknowledged
+    ):
+        if hasattr(socket, option):
+            link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 class Departure:
@@ -133,11 +152,12 @@ class EngineClient:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_s):
-                _, connection = await loop.create_connection(
+                transport, connection = await loop.create_connection(
                     lambda: Connection(engine.put), engine.host, engine.port, ssl=True if engine.tls else None
                 )
         except OSError as error:  # TimeoutError is one
             raise EngineLostError(str(error) or f"no connection within {self._connect_s} s") from error
+        watch_link(transport.get_extra_info("socket"))
         return connection
 
     def _engine(self, url: str) -> _Engine:

@@ -66,7 +66,7 @@ def open_traces(settings: GatewaySettings) -> Traces | None:
     if not asked:
         return None
     try:
-        from saga.gateway.http_otel import OtelTraces, otlp_provider  # noqa: PLC0415 - an optional extra
+        from saga.gateway.http_otel import OtelTraces, otlp_processor  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise StartError(f"{asked} asks for traces, which need: pip install 'saga-mesh[otel]' ({error})") from error
-    return OtelTraces(otlp_provider(settings.otlp_endpoint))
+    return OtelTraces(otlp_processor(settings.otlp_endpoint))

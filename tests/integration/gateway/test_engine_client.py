@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from saga.gateway.http_connection import EngineLostError, Reply
-from saga.gateway.http_engine import Departure, EngineClient, LeaseLostError
+from saga.gateway.http_engine import DEAD_LINK_S, Departure, EngineClient, LeaseLostError, watch_link
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -76,6 +76,27 @@ async def test_connections_are_used_again(client, server):
     assert server.connections == 1
     assert server.requests[0].startswith(b"POST /path HTTP/1.1\r\nHost: 127.0.0.1:")
     assert server.requests[0].endswith(b"\r\n\r\n{}")
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system cannot be told how long to wait")
+async def test_the_system_ends_a_connection_whose_engine_acknowledges_nothing_for_six_seconds():
+    """Cut links are made by `make chaos` (cut-engine): here, what the kernel was told."""
+    with socket.socket() as link:
+        watch_link(link)
+        told = [
+            link.getsockopt(socket.IPPROTO_TCP, option) for option in (socket.TCP_KEEPIDLE, socket.TCP_USER_TIMEOUT)
+        ]
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert told == [2, 1000 * DEAD_LINK_S] == [2, 6000]
+
+
+async def test_every_connection_is_watched(client, server):
+    server.answers = [[OK]] * 2
+    await (await post(client, server)).read()
+
+    (connection,) = client._engines[server.url].idle
+    link = connection._transport.get_extra_info("socket")
+    assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
 
 async def two_idle(client: EngineClient, server: Scripted) -> None:

@@ -1,5 +1,7 @@
 """Tenants do not find each other's KV: the same prompt is other pages for each, whatever a client says of salts."""
 
+import asyncio
+import contextlib
 import json
 
 import pytest
@@ -45,3 +47,26 @@ async def test_the_engine_is_told_the_tenants_salt_whatever_the_client_asks_for(
     red, blue, again = [body["cache_salt"] for body in bodies]
     assert red == again != blue
     assert not any("extra_key" in body for body in bodies)
+
+
+async def test_an_idempotency_key_that_another_tenant_uses_right_now_is_free(start):
+    """Or else it could be found out which keys others use."""
+    mesh = await start(tenants=TENANTS)
+    mesh.leaders.paused = True
+
+    async def ask(key: str) -> int:
+        headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": "job-1"}
+        async with mesh.client.post("/v1/completions", json=ASKED["/v1/completions"], headers=headers) as answer:
+            return answer.status
+
+    waiting = []
+    for number, key in enumerate(("k1", "k2"), start=1):
+        waiting.append(asyncio.create_task(ask(key)))
+        await mesh.until(lambda number=number: len(mesh.leaders.steps) == number)
+
+    assert [step.tenant for step in mesh.leaders.steps] == ["red", "blue"]
+    assert await ask("k1") == 409
+    for task in waiting:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from saga.contract.ids import RootId, TenantId
 from saga.gateway import http_otel
 from saga.gateway.config import GatewaySettings
-from saga.gateway.http_otel import OtelTraces, new_provider, otlp_provider, trace_id_of
+from saga.gateway.http_otel import OtelTraces, otlp_processor, trace_id_of
 from saga.gateway.http_traces import OTEL_ENDPOINTS, open_traces
 from saga.runtime.errors import StartError
 
@@ -28,16 +28,14 @@ class Kept:
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
-        provider = new_provider()
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.traces = OtelTraces(provider)
+        self.traces = OtelTraces(SimpleSpanProcessor(self._exporter))
 
     def spans(self, operation: str) -> list:
         return [span for span in self.all if span.attributes["gen_ai.operation.name"] == operation]
 
     @property
     def all(self) -> list:
-        return list(self._exporter.get_finished_spans())
+        return [noted.made() for noted in self._exporter.get_finished_spans()]
 
 
 @pytest.fixture
@@ -239,7 +237,7 @@ async def test_spans_reach_a_collector_over_otlp(start, monkeypatch):
     threading.Thread(target=collector.serve_forever, daemon=True).start()
     try:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
-        traces = OtelTraces(otlp_provider(f"http://127.0.0.1:{collector.server_port}/"))
+        traces = OtelTraces(otlp_processor(f"http://127.0.0.1:{collector.server_port}/"))
         mesh = await start(traces=traces)
         await step(mesh)
         await mesh.leaders.finished()
@@ -255,7 +253,7 @@ async def test_spans_reach_a_collector_over_otlp(start, monkeypatch):
 
 
 async def test_a_collector_that_is_away_costs_requests_nothing(start):
-    traces = OtelTraces(otlp_provider("http://127.0.0.1:1"))
+    traces = OtelTraces(otlp_processor("http://127.0.0.1:1"))
     mesh = await start(traces=traces)
     for _ in range(5):
         assert "[DONE]" in await step(mesh)

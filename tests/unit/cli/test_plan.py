@@ -44,6 +44,22 @@ def test_a_mesh_has_its_engines_with_their_workers_and_standbys():
     assert planned.gateway_url == f"http://127.0.0.1:{by_name['gateway'].env['SAGA_GATEWAY_PORT']}"
 
 
+def test_several_gateways_have_a_name_and_a_port_each_and_the_first_has_the_one_asked_for():
+    planned = plan(MeshSettings(workers=1, gateways=3, gateway_port=18080), Random(1))
+    gateways = {spec.name: spec.env["SAGA_GATEWAY_PORT"] for spec in planned.specs if spec.name.startswith("gateway")}
+
+    urls = (planned.gateway_url, *planned.more_gateway_urls)
+    assert list(gateways) == ["gateway-0", "gateway-1", "gateway-2"]
+    assert urls == tuple(f"http://127.0.0.1:{port}" for port in gateways.values())
+    assert len(set(urls)) == 3
+    assert gateways["gateway-0"] == "18080"
+
+
+def test_a_mesh_without_a_gateway_is_refused():
+    with pytest.raises(StartError, match="one gateway"):
+        plan(MeshSettings(gateways=0))
+
+
 def test_a_console_is_started_where_it_is_asked_for():
     planned = plan(MeshSettings(workers=1, console_port=0), Random(1))
     without = plan(MeshSettings(workers=1), Random(1))
