@@ -87,11 +87,15 @@ class Run(Struct, frozen=True):
     imbalance: float | None = None
     """Largest over mean share of time in which an engine ran something, over the time of measurement."""
     moves: int = 0
-    """Steps stolen from where their session had run."""
+    """Steps stolen from where their session had run. First steps of sessions are `begun_elsewhere`."""
     moved_prefill_s: float = 0.0
     """Engine-seconds of prefilling what those had there."""
     moved_saved_s: float = 0.0
     """Waiting that was expected to be saved by it."""
+    moves_per_10_steps: float = 0.0
+    """Over all steps of the run."""
+    begun_elsewhere: int = 0
+    """Sessions whose first step waited for one worker and started on another: nothing was left behind."""
     service_gap_s: float | None = None
     """Largest difference of two tenants' normalised service while both were busy: engine-seconds per unit of weight."""
 
@@ -164,6 +168,8 @@ def figures(
         moves=record.moves,
         moved_prefill_s=record.moved_prefill_s,
         moved_saved_s=record.moved_saved_s,
+        moves_per_10_steps=10.0 * record.moves / record.steps if record.steps else 0.0,
+        begun_elsewhere=record.begun_elsewhere,
         service_gap_s=record.service_gap_s,
         by_class=_by_class(record.measured, bound.measured) if 1 < len(expected_s) <= MOST_CLASSES else (),
     )

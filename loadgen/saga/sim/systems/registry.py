@@ -267,6 +267,8 @@ _MAKERS: dict[str, Maker] = {
     "alone-prices": _alone(placement=PricedRouter),
     "alone-queue": _alone(placement=_own_queues, engine=EngineSettings()),
     "alone-queue-and-moves": _alone(placement=_own_queues, engine=EngineSettings(), stealing=_saved_wait),
+    "saga-no-active-set-no-stealing": _saga_without(active_set=Everybody, stealing=_no_stealing),
+    "saga-no-active-set-steals-as-paper": _saga_without(active_set=Everybody, stealing=_stealing),
     "kv-bound": _bound,
 }
 
