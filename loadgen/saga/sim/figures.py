@@ -86,6 +86,8 @@ class Run(Struct, frozen=True):
     """From the host KV tier: neither prefilled nor found on the device."""
     imbalance: float | None = None
     """Largest over mean share of time in which an engine ran something, over the time of measurement."""
+    done_imbalance: float | None = None
+    """The same of the work that engines got done: on a busy cell all of them run something all the time."""
     moves: int = 0
     """Steps stolen from where their session had run. First steps of sessions are `begun_elsewhere`."""
     moved_prefill_s: float = 0.0
@@ -165,6 +167,7 @@ def figures(
         slo_out_of_reach=_out_of_reach(bound.measured, expected_s),
         loaded_back_tokens=record.loaded_back_tokens,
         imbalance=_imbalance(record.busy_shares),
+        done_imbalance=_imbalance(record.done_s),
         moves=record.moves,
         moved_prefill_s=record.moved_prefill_s,
         moved_saved_s=record.moved_saved_s,
@@ -175,9 +178,9 @@ def figures(
     )
 
 
-def _imbalance(busy_shares: Sequence[float]) -> float | None:
-    mean = sum(busy_shares) / len(busy_shares) if busy_shares else 0.0
-    return max(busy_shares) / mean if mean > 0.0 else None
+def _imbalance(by_worker: Sequence[float]) -> float | None:
+    mean = sum(by_worker) / len(by_worker) if by_worker else 0.0
+    return max(by_worker) / mean if mean > 0.0 else None
 
 
 def _class_means_s(tasks: Sequence[TaskRecord]) -> dict[str, float]:

@@ -157,6 +157,7 @@ class Simulation:
             detail=self._detail(),
             prefetches=self.clients.prefetcher.asked,
             busy_shares=self._work.busy_shares,
+            done_s=self._work.done_s,
             moves=self._work.moves,
             moved_prefill_s=self._work.moved_prefill_s,
             moved_saved_s=self._work.moved_saved_s,

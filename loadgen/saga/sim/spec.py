@@ -71,6 +71,7 @@ class RunRecord(Struct, frozen=True):
     prefetches: int = 0  # requests without output
     service_gap_s: float | None = None  # between tenants; None with one
     busy_shares: tuple[float, ...] = ()  # of the time of measurement, by worker: its engine ran something
+    done_s: tuple[float, ...] = ()  # of that time, by worker: modelled engine-seconds of prefill and decode
     moves: int = 0  # steps stolen from where their session had run
     moved_prefill_s: float = 0.0  # engine-seconds of prefilling what they had there
     moved_saved_s: float = 0.0  # of waiting, as expected when they moved

@@ -91,14 +91,14 @@ class Moves:
                 continue
             ahead_s: list[float] = []  # modelled work of those in front of it: nobody waits for who comes after
             for step_id in queue.first(LOOKED_AT):
-                moved = self._move(policy, step_id, home, ahead_s, now_s)
+                moved = self._move(policy, step_id, home, ahead_s, len(queue) - len(ahead_s) - 1, now_s)
                 effects += moved
                 if not moved:
                     ahead_s.append(self._board.steps[step_id].engine_s)
         return effects
 
     def _move(
-        self, policy: MovePolicy, step_id: StepId, victim: Worker, ahead_s: Sequence[float], now_s: float
+        self, policy: MovePolicy, step_id: StepId, victim: Worker, ahead_s: Sequence[float], behind: int, now_s: float
     ) -> Effects:
         step = self._board.steps[step_id]
         ready = step.admitted.step
@@ -112,7 +112,12 @@ class Moves:
             if worker is not victim and worker.usable(now_s) and self._may_take(worker, step)
         ]
         home = self._candidates.one(victim, step, session)
-        home = replace(home, queued_steps=len(ahead_s), queued_engine_s=sum(ahead_s))
+        home = replace(
+            home,
+            queued_steps=len(ahead_s),
+            queued_engine_s=sum(ahead_s),
+            behind_engine_s=behind * step.engine_s,
+        )
         placed = policy.move(ready, home, self._candidates.of(others, step, session))
         if not placed.choice:
             return []

@@ -92,19 +92,19 @@ def test_a_session_that_has_moved_stays_for_ten_steps():
 
 
 class Listening:
-    """Moves nobody, and remembers how much was said to wait in front of each."""
+    """Moves nobody, and remembers what was said to wait in front of each, and what its leaving would spare others."""
 
     every_s = 0.25
 
     def __init__(self) -> None:
-        self.ahead: list[tuple[int, float]] = []
+        self.ahead: list[tuple[int, float, float]] = []
 
     def move(self, _step, home, _others) -> Placed:
-        self.ahead.append((home.queued_steps, home.queued_engine_s))
+        self.ahead.append((home.queued_steps, home.queued_engine_s, home.behind_engine_s))
         return Placed(NO_WORKER, "listens")
 
 
-def test_nobody_waits_for_those_behind_it():
+def test_a_step_waits_for_those_in_front_of_it_and_those_behind_wait_for_it():
     policy = Listening()
     story = Story(Priced(), policy, workers=2, cost=COST)
     for number in range(5):
@@ -112,10 +112,11 @@ def test_nobody_waits_for_those_behind_it():
 
     story.tell(Tick())
 
-    steps, seconds = zip(*policy.ahead, strict=True)
+    steps, seconds, spared = zip(*policy.ahead, strict=True)
     each_s = seconds[1]
     assert steps == (0, 1, 2)
     assert seconds == (0.0, each_s, 2 * each_s)
+    assert spared == (2 * each_s, each_s, 0.0)
     assert each_s > 0.0
 
 
@@ -181,7 +182,8 @@ def test_whatever_happens_no_step_is_lost_and_no_session_goes_to_and_fro(happeni
     moves = [grant for grant in got if grant.reason == "saves_wait" and grant.ran_at not in ("", grant.worker_id)]
     for there, here in explained.values():
         regenerated_s = max(0.0, there.prefill_s - here.prefill_s)
-        assert here.wait_s - there.wait_s > 2.0 * regenerated_s, "no more is prefilled again than half of what is saved"
+        saved_s = here.wait_s + here.behind_s - there.wait_s
+        assert saved_s > 2.0 * regenerated_s, "prefill that is repeated never comes to half of the waiting saved"
     assert len(moves) <= 1 + len(got) / STICKY_STEPS
     for name in set(asked.values()):
         own = [grant for grant in got if grant.session == name]

@@ -29,6 +29,8 @@ def test_each_engine_is_busy_for_a_share_of_the_time_of_measurement():
 
     assert len(record.busy_shares) == 2
     assert all(0.3 < share < 1.0 + 1e-9 for share in record.busy_shares)
+    assert len(record.done_s) == 2
+    assert all(0.0 < done_s < record.ended_s for done_s in record.done_s)
 
 
 def test_imbalance_is_the_busiest_over_the_mean():
