@@ -9,7 +9,7 @@ from placement_story import Story, admitted, step_id
 
 from saga.contract.ids import NO_WORKER, SessionId, WorkerId
 from saga.contract.messages import CostModel, Grant, PagesStored, ResidencyDelta, SessionsReleased
-from saga.kernel.effects import Tick
+from saga.kernel.effects import Reconnected, Tick
 from saga.placement.policy import SessionAffinity
 from saga.placement.pricing import Placed, Price, Priced
 from saga.placement.records import STICKY_STEPS
@@ -174,6 +174,7 @@ def test_whatever_happens_no_step_is_lost_and_no_session_goes_to_and_fro(happeni
             hear(story.end(next(iter(story.core.board.leases.values()))))
         else:
             story.now_s += 0.25
+            story.tell(Reconnected())  # time passes, and nobody is late: neither heartbeats nor renewals
             hear(story.tell(Tick()))
     while story.core.board.leases:
         hear(story.end(next(iter(story.core.board.leases.values()))))
