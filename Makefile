@@ -15,7 +15,7 @@ BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check chromium fuzz fuzz-parsers chaos chaos-seeds soak soak-live up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-headline bench-ablation bench-keeping bench-retention bench-fairness bench-flood bench-order bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
+.PHONY: help demo test check chromium fuzz fuzz-parsers chaos chaos-seeds soak soak-live up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-headline bench-ablation bench-keeping bench-retention bench-fairness bench-flood bench-order bench-placement bench-slo bench-sweep bench-caps bench-throughput bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -105,6 +105,11 @@ bench-fairness: $(STAMP) ## A flood by one tenant: published fair share, by age,
 bench-flood: $(STAMP) ## What a flood by one tenant costs the others, against a backlog at its share
 	$(BIN)/saga bench suite flood --jobs $(JOBS) --keep .saga/runs --json bench-flood.json --details bench-flood-details.json
 	$(BIN)/saga bench report --json bench-flood.json --markdown bench-flood.md --details bench-flood-details.json --figures docs/figures
+
+bench-placement: $(STAMP) ## Homes by price and moves: skewed tasks, a worker that joins, workers that die (hours)
+	$(BIN)/saga bench suite placement --jobs $(JOBS) --keep .saga/runs --json bench-placement.json --details bench-placement-details.json
+	$(BIN)/saga bench report --json bench-placement.json --details bench-placement-details.json --markdown bench-placement.md --figures bench-placement-figures
+	cp bench-placement-figures/moves-*.svg docs/figures/
 
 bench-order: $(STAMP) ## The order of workflows inside a tenant: age, least attained service, slack, work left
 	$(BIN)/saga bench suite order --jobs $(JOBS) --keep .saga/runs --json bench-order.json

@@ -2,7 +2,9 @@
 
 Live: processes, NATS, simulated engines in real time behind HTTP, driven as by `saga bench live`. Simulated: the same
 plan through `saga.sim`, with the delays that the services recorded in that very run. Goals: mean TCT within 10 %, hit
-rate within 2 points. A live run whose engines were late (`lag`) says little about either.
+rate within 2 points, and of several systems the same order wherever the laboratory has them more than 5 % apart
+(`--workers 8 --limit 80 --systems round-robin,least-loaded,prefix-aware,session-affinity,saga`; `--only-simulated` for
+a look at what it will say). A live run whose engines were late (`lag`) says little about any of them.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from saga.load.replay import Replay, Replayed, ReplaySettings
 from saga.load.settings import CODING_SESSIONS, SWE_BENCH, WORKLOADS, BenchSettings, recorded_sessions
 from saga.load.trace import Session
 from saga.sim.measured import Measured, measure
+from saga.sim.ordering import pairs_apart, told
 from saga.sim.planned import PlannedResult, PlannedRun, simulate_plan
 from saga.sim.world import Delays
 
@@ -151,6 +154,29 @@ async def _compare(
     )
 
 
+def simulated_alone(settings: BenchSettings) -> dict[str, float]:
+    """Mean TCT by system, with assumed delays."""
+    sessions, _ = load_sessions(settings)
+    engines = own_engines(settings)
+    plan = build_plan(sessions, plan_settings(settings, engines))
+    found = {}
+    for system in settings.systems:
+        run = PlannedRun(
+            system=system,
+            profile=_profile(settings, engines),
+            workers=engines.workers,
+            speed=engines.speed,
+            delays=Delays(),
+            client_s=0.0,
+            concurrency=settings.concurrency,
+            seed=settings.seed,
+        )
+        result = simulate_plan(plan, sessions, run)
+        found[system] = result.mean_tct_s
+        print(f"{system}: {result.mean_tct_s:,.1f} s, hit rate {result.hit_rate:.1%}, {result.failures} failures")
+    return found
+
+
 def _profile(settings: BenchSettings, engines: Engines) -> Profile:
     """As the engines of the mesh have it."""
     return load_profile(settings.profile).with_page_tokens(engines.page_tokens).shrunk(engines.shrink)
@@ -246,6 +272,17 @@ def show(out: Console, comparisons: list[Comparison]) -> None:
             )
 
 
+def show_order(out: Console, simulated: dict[str, float], live: dict[str, float]) -> None:
+    """Systems by mean TCT, there and here, and the pairs on which they disagree."""
+    pairs = pairs_apart(simulated, live)
+    agree = sum(pair.agrees for pair in pairs)
+    out.print(f"Order simulated: {told(simulated)}\nOrder live: {told(live)}", soft_wrap=True)
+    out.print(f"Pairs that the laboratory tells apart: {len(pairs)}; {agree} of them in the same order live.")
+    for pair in pairs:
+        if not pair.agrees:
+            out.print(f"{pair.faster} before {pair.slower}: simulated {pair.ratio:.2f}, live {pair.other_ratio:.2f}")
+
+
 def _settings(flags: argparse.Namespace) -> BenchSettings:
     return BenchSettings(
         workload=flags.workload,
@@ -270,7 +307,7 @@ def main() -> int:
     sessions = recorded_sessions()
     parser.add_argument("--workload", choices=WORKLOADS, default=CODING_SESSIONS if sessions.is_file() else SWE_BENCH)
     parser.add_argument("--sessions", type=Path, default=sessions, metavar="FILE")
-    parser.add_argument("--systems", default="session-affinity,saga", metavar="A,B")
+    parser.add_argument("--systems", default="session-affinity,saga", metavar="A,B", help="of `saga up --system`")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--limit", type=int, default=20, help="tasks")
     parser.add_argument("--max-steps", type=int, default=12, help="of each")
@@ -282,11 +319,19 @@ def main() -> int:
     parser.add_argument("--concurrency", type=int, help="tasks at once (default all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--only-simulated", action="store_true", help="no live run: what the laboratory says")
     flags = parser.parse_args()
     settings = _settings(flags)
     check_systems(settings.systems)
+    if flags.only_simulated:
+        Console().print(f"Order simulated: {told(simulated_alone(settings))}", soft_wrap=True)
+        return 0
     comparisons = asyncio.run(compare(settings, Console(stderr=True)))
     show(Console(), comparisons)
+    if len(comparisons) > 1:
+        show_order(
+            Console(), {c.system: c.sim_tct_s for c in comparisons}, {c.system: c.live_tct_s for c in comparisons}
+        )
     if flags.json is not None:
         flags.json.write_bytes(orjson.dumps(to_builtins(comparisons), option=orjson.OPT_INDENT_2) + b"\n")
     return 0

@@ -5,7 +5,7 @@ session-affinity with SGLang as it comes (LRU), saga without session tags (LRU t
 `--shrink`, recorded gaps are waited, up to `--gap-cap` seconds. Goal: saga at least 20 % below stock LRU. The model is
 tiny and runs on a CPU, so times are printed by `saga bench live`, but say nothing of a GPU.
 Needs `make sglang-cpu` and recorded sessions; says so and ends otherwise.
-Run: python bench/sglang_retention.py --seeds 3 --json FILE
+Run: python bench/sglang_retention.py --seeds 3 --json FILE; `--systems session-affinity,round-robin,saga` for the order
 """
 
 import argparse
@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--shrink", type=int, default=16)
     parser.add_argument("--kv-tokens", type=int, default=16_384, help="of each server")
     parser.add_argument("--seeds", type=int, default=1, help="choices of sessions, each on servers of its own")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), metavar="A,B", help="the first is compared with")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
     for needed in (ENVIRONMENT / "bin" / "python", flags.sessions):
@@ -59,7 +60,7 @@ def _replay(flags: argparse.Namespace, seed: int) -> dict[str, dict[str, int]] |
             f"live --engine sglang --model {model} --sglang-python {python} "
             f"--workers 2 --sessions {flags.sessions} --limit {flags.limit} --max-steps {flags.max_steps} "
             f"--gap-cap {flags.gap_cap} --shrink {flags.shrink} --kv-tokens {flags.kv_tokens} --seed {seed} "
-            f"--system {','.join(SYSTEMS)} --json {file}"
+            f"--system {flags.systems} --json {file}"
         )
         if bench([*command.split(), "--sglang-args", "--load-format dummy"]) != 0:
             return None
@@ -73,7 +74,7 @@ def _show(documents: list[dict[str, dict[str, int]]]) -> None:
     for column in ("seed", "system", "prompt tokens", "cached", "regenerated", "against stock LRU"):
         table.add_column(column, justify="left" if column == "system" else "right")
     for seed, document in enumerate(documents):
-        stock = document[SYSTEMS[0]]["regenerated_tokens"]
+        stock = next(iter(document.values()))["regenerated_tokens"]
         for system, counts in document.items():
             less = f"{counts['regenerated_tokens'] / stock - 1:+.0%}" if stock else "-"
             cells = (f"{counts[name]:,}" for name in ("prompt_tokens", "cached_tokens", "regenerated_tokens"))

@@ -194,6 +194,7 @@ def _detail(point: Point, records: Mapping[RunSpec, RunRecord]) -> RunDetail | N
         samples=seen.samples,
         shown=seen.shown,
         spans=seen.spans,
+        moves=seen.moves,
         tct_s=tuple(sorted(task.tct_s for task in record.measured)),
         slowdowns=tuple(sorted(slowdowns_of(record, records[point.bound]))),
     )

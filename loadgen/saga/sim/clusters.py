@@ -34,6 +34,9 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: str
     workers: Annotated[int, Meta(ge=1)]
     others: tuple[OtherWorkers, ...] = ()
+    late: Annotated[int, Meta(ge=0)] = 0
+    """Of `workers`, the last so many: they join, empty, when `late_share` of a run's conversations have begun."""
+    late_share: Annotated[float, Meta(gt=0, lt=1)] = 0.6
 
 
 def known_clusters() -> list[str]:
@@ -71,6 +74,9 @@ def load_cluster(name_or_path: str, workers: int | None = None) -> tuple[Cluster
         if workers < 1:
             raise ClusterError(f"cluster {cluster.name}: workers {workers} is less than 1")
         cluster = msgspec.structs.replace(cluster, workers=workers)
+    if cluster.late >= cluster.workers:
+        told = f"late {cluster.late} of {cluster.workers} workers: one must be there from the start"
+        raise ClusterError(f"cluster {cluster.name}: {told}")
     profile = load_profile(cluster.profile)
     check_physical(profile)
     return cluster, profile

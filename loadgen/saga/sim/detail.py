@@ -21,6 +21,7 @@ class Sample(Struct, frozen=True, gc=False):
     active: int  # workflows in the active set
     queued: int  # workflows with a step outside it
     service_s: tuple[float, ...]  # modelled engine-seconds delivered so far, by tenant
+    at_home: tuple[int, ...] = ()  # admitted steps that wait, outside the engine, for a slot of it
 
 
 class Span(Struct, frozen=True, gc=False):
@@ -37,6 +38,21 @@ class Span(Struct, frozen=True, gc=False):
     step: int = 0  # of the session, from 0
     cached_share: float = 0.0  # of the prompt, for prefill
     note: str = ""  # the tool's name
+
+
+class Moved(Struct, frozen=True, gc=False):
+    """A step that waited for worker `left` and started on `worker`.
+
+    Seconds as placement expected them; 0 where its policy does not say.
+    """
+
+    at_s: float
+    session: str
+    left: str
+    worker: str
+    saved_s: float  # of waiting
+    prefill_s: float  # engine-seconds of prefilling what the session had at hand where it left
+    begins: bool  # its session had run nowhere yet: nothing is left behind
 
 
 class RunDetail(Struct, frozen=True):
@@ -58,3 +74,4 @@ class RunDetail(Struct, frozen=True):
     tct_s: tuple[float, ...]  # of every measured task, sorted
     slowdowns: tuple[float, ...]  # the same tasks' TCT over their own in the KV bound, sorted
     weights: tuple[float, ...] = ()  # of tenants, in their order; empty: not known
+    moves: tuple[Moved, ...] = ()  # in order of time

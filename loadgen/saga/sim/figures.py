@@ -86,12 +86,18 @@ class Run(Struct, frozen=True):
     """From the host KV tier: neither prefilled nor found on the device."""
     imbalance: float | None = None
     """Largest over mean share of time in which an engine ran something, over the time of measurement."""
+    done_imbalance: float | None = None
+    """The same of the work that engines got done: on a busy cell all of them run something all the time."""
     moves: int = 0
-    """Steps stolen from where their session had run."""
+    """Steps stolen from where their session had run. First steps of sessions are `begun_elsewhere`."""
     moved_prefill_s: float = 0.0
     """Engine-seconds of prefilling what those had there."""
     moved_saved_s: float = 0.0
     """Waiting that was expected to be saved by it."""
+    moves_per_10_steps: float = 0.0
+    """Over all steps of the run."""
+    begun_elsewhere: int = 0
+    """Sessions whose first step waited for one worker and started on another: nothing was left behind."""
     service_gap_s: float | None = None
     """Largest difference of two tenants' normalised service while both were busy: engine-seconds per unit of weight."""
 
@@ -161,17 +167,20 @@ def figures(
         slo_out_of_reach=_out_of_reach(bound.measured, expected_s),
         loaded_back_tokens=record.loaded_back_tokens,
         imbalance=_imbalance(record.busy_shares),
+        done_imbalance=_imbalance(record.done_s),
         moves=record.moves,
         moved_prefill_s=record.moved_prefill_s,
         moved_saved_s=record.moved_saved_s,
+        moves_per_10_steps=10.0 * record.moves / record.steps if record.steps else 0.0,
+        begun_elsewhere=record.begun_elsewhere,
         service_gap_s=record.service_gap_s,
         by_class=_by_class(record.measured, bound.measured) if 1 < len(expected_s) <= MOST_CLASSES else (),
     )
 
 
-def _imbalance(busy_shares: Sequence[float]) -> float | None:
-    mean = sum(busy_shares) / len(busy_shares) if busy_shares else 0.0
-    return max(busy_shares) / mean if mean > 0.0 else None
+def _imbalance(by_worker: Sequence[float]) -> float | None:
+    mean = sum(by_worker) / len(by_worker) if by_worker else 0.0
+    return max(by_worker) / mean if mean > 0.0 else None
 
 
 def _class_means_s(tasks: Sequence[TaskRecord]) -> dict[str, float]:

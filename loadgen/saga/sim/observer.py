@@ -48,6 +48,7 @@ class Observer:
     def _sample(self, _: None) -> None:
         cores = [host.core for host in self._world.engines.values()]
         roster = self._world.admission.core.roster
+        queues = self._world.placement.core.board.at_home
         active = sum(len(pool.active) for pool in roster.pools.values())
         held = tuple(core.pool.used_tokens for core in cores)
         sample = Sample(
@@ -62,6 +63,7 @@ class Observer:
             active=active,
             queued=sum(1 for w in roster.workflows.values() if w.steps and not w.active),
             service_s=tuple(self._service_s[tenant] for tenant in self.tenants),
+            at_home=tuple(len(queues.get(worker_id, ())) for worker_id in self._world.engines),
         )
         self.samples.append(sample)
         if len(self.samples) > MOST_SAMPLES:

@@ -79,6 +79,7 @@ class Simulation:
                 )
                 for other in others
             ],
+            late=cluster.late,
         )
         self._work = Work(self.world)
         self.clients = Clients(
@@ -97,6 +98,7 @@ class Simulation:
                 self.agenda, self._begin, users=self.users, total=self.total, spread_s=mean.seconds
             )
         self.losses = {int(loss.after_share * self.total): loss for loss in workload.losses}
+        self._joins_at = int(cluster.late_share * self.total) if cluster.late else -1
         self.kv_tokens = profile.kv_tokens
         self.observer: Observer | None = None
         if spec.detail:
@@ -109,10 +111,12 @@ class Simulation:
         return poisson(Random(f"{self.spec.seed}/arrivals"), per_s, self.total)
 
     def _begin(self, number: int) -> None:
-        """Conversation `number` begins; with some of them a machine fails."""
+        """Conversation `number` begins; with some of them a machine fails, with one late ones join."""
         loss = self.losses.get(number)
         if loss is not None:
             self.world.lose(loss.worker, loss.for_s)
+        if number == self._joins_at:
+            self.world.join()
         if number == self.ledger.measured.start:
             self._work.begin()
         self.clients.begin(number)
@@ -153,9 +157,11 @@ class Simulation:
             detail=self._detail(),
             prefetches=self.clients.prefetcher.asked,
             busy_shares=self._work.busy_shares,
+            done_s=self._work.done_s,
             moves=self._work.moves,
             moved_prefill_s=self._work.moved_prefill_s,
             moved_saved_s=self._work.moved_saved_s,
+            begun_elsewhere=self._work.begun_elsewhere,
         )
 
     def _useful_kv_share(self) -> float:
@@ -177,6 +183,7 @@ class Simulation:
             samples=tuple(observer.samples),
             shown=observer.shown,
             spans=tuple(observer.spans),
+            moves=tuple(self._work.seen),
         )
 
     def _loaded_back_tokens(self) -> int:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from saga.sim.detail import Sample, Span
+from saga.sim.detail import Moved, Sample, Span
 from saga.sim.ledger import TaskRecord
 
 HostTier = Literal["off", "on"]
@@ -44,6 +44,7 @@ class Detail(Struct, frozen=True):
     samples: tuple[Sample, ...]
     shown: int
     spans: tuple[Span, ...]
+    moves: tuple[Moved, ...] = ()
 
 
 class RunRecord(Struct, frozen=True):
@@ -70,6 +71,8 @@ class RunRecord(Struct, frozen=True):
     prefetches: int = 0  # requests without output
     service_gap_s: float | None = None  # between tenants; None with one
     busy_shares: tuple[float, ...] = ()  # of the time of measurement, by worker: its engine ran something
+    done_s: tuple[float, ...] = ()  # of that time, by worker: modelled engine-seconds of prefill and decode
     moves: int = 0  # steps stolen from where their session had run
     moved_prefill_s: float = 0.0  # engine-seconds of prefilling what they had there
     moved_saved_s: float = 0.0  # of waiting, as expected when they moved
+    begun_elsewhere: int = 0  # first steps of sessions that started elsewhere than where they waited: no moves

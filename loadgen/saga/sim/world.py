@@ -77,9 +77,11 @@ class World:
         speed: float = 1.0,
         upkeep: Upkeep = WATCHFUL,
         others: Sequence[tuple[Profile, EngineSettings]] = (),
+        late: int = 0,
     ) -> None:
         """`engine`: settings of every engine; those of the system's retention when None. `speed`: engine-seconds per
-        second, as of engines behind a live mesh. `others`: further workers, of other profiles."""
+        second, as of engines behind a live mesh. `others`: further workers, of other profiles. `late`: so many of the
+        first, the last of them, are not there before `join`."""
         self._speed = speed
         self._upkeep = upkeep
         self._seed = seed
@@ -146,6 +148,7 @@ class World:
             self._add_worker(WorkerId(f"w{number}"), profile, engine or EngineSettings(session_radix_cache=tags))
         for number, (other, its) in enumerate(others, workers):
             self._add_worker(WorkerId(f"w{number}"), other, its)
+        self._late = tuple(WorkerId(f"w{number}") for number in range(workers - late, workers))
         self._lead()
 
     # --- building ----------------------------------------------------------------------------------------------
@@ -180,9 +183,19 @@ class World:
             self.admission.tell(TenantChanged(TenantId(tenant), terms))
         self.admission.tell(Promoted(1))
         self.placement.tell(Promoted(1))
-        for worker_id, party in self.workers.items():
-            self._attach(worker_id, party)
-            self.agenda.after(POLL_S, self._poll, worker_id)
+        for worker_id in self.workers:
+            if worker_id not in self._late:
+                self._start(worker_id)
+
+    def join(self) -> None:
+        """The late workers are there now, empty."""
+        for worker_id in self._late:
+            self._start(worker_id)
+        self._late = ()
+
+    def _start(self, worker_id: WorkerId) -> None:
+        self._attach(worker_id, self.workers[worker_id])
+        self.agenda.after(POLL_S, self._poll, worker_id)
 
     def _attach(self, worker_id: WorkerId, party: Party) -> None:
         epoch = self._epochs[worker_id] = self._epochs.get(worker_id, 0) + 1

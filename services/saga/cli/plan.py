@@ -23,15 +23,17 @@ GRACE_S = 5.0
 GATEWAY_GRACE_S = 25.0  # it finishes the requests in flight
 
 SAGA = {"SAGA_ADMISSION_POLICY": "saga", "SAGA_PLACEMENT_POLICY": "saga", "SAGA_WORKER_RETENTION": "saga"}
+# What lets everybody run and leaves the queue to the engines, which then start what is cached longest first: with their
+# own default these systems would be far slower (docs/evaluation.md).
+ROUTER = {"SAGA_ADMISSION_POLICY": "open", "SAGA_WORKER_RETENTION": "lru", "SAGA_ENGINE_SCHEDULE": "lpm"}
 # Systems of the laboratory, by the same names: the policy of each decision point, by the setting that chooses it.
 SYSTEMS: dict[str, dict[str, str]] = {
     "saga": SAGA,
     "saga-no-tags": SAGA | {"SAGA_WORKER_RETENTION": "lru"},
     "saga-no-forecasts": SAGA | {"SAGA_GRAPH_FORECAST": "defaults"},
-    "session-affinity": {
-        "SAGA_ADMISSION_POLICY": "open",
-        "SAGA_PLACEMENT_POLICY": "session-affinity",
-        "SAGA_WORKER_RETENTION": "lru",
+    **{
+        router: ROUTER | {"SAGA_PLACEMENT_POLICY": router}
+        for router in ("round-robin", "least-loaded", "prefix-aware", "session-affinity")
     },
 }
 
@@ -82,7 +84,7 @@ def plan(settings: MeshSettings, random: Random | None = None) -> Plan:
     engines = [f"http://{HOST}:{port}" for port in ports[: settings.workers]]
     specs = []
     for number, url in enumerate(engines):
-        specs.append(_service("engine", f"engine-{number}", settings, _engine_env(settings, url)))
+        specs.append(_service("engine", f"engine-{number}", settings, _engine_env(settings, url) | policies["engine"]))
         worker_env = {
             "SAGA_WORKER_ID": f"w{number}",
             "SAGA_WORKER_ENGINE_URL": url,
@@ -154,7 +156,7 @@ def _policies(settings: MeshSettings) -> dict[str, dict[str, str]]:
     merged = system | {name: value for name, value in chosen.items() if value}
     return {
         service: {name: value for name, value in merged.items() if name.startswith(f"SAGA_{service.upper()}_")}
-        for service in ("admission", "graph", "placement", "worker")
+        for service in ("admission", "engine", "graph", "placement", "worker")
     }
 
 

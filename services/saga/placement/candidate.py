@@ -17,7 +17,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     leased_tokens: int = 0  # KV set aside for them
     queued_steps: int = 0  # that wait there for a slot
     leased_engine_s: float  # modelled work of what runs there
-    queued_engine_s: float  # and of what waits there for a slot
+    queued_engine_s: float  # and of what waits there for a slot; of a step's own home: what waits in front of it
+    behind_engine_s: float = 0.0  # of a step's own home: what its leaving spares those behind it, all together
     homed_tokens: int  # context of the sessions at home there
     homed_sessions: int
     kv_tokens: int

@@ -1,12 +1,15 @@
 """Lets steps that wait at home start elsewhere, as a policy of stealing says. Asked by `dispatch` at each tick."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from saga.contract.ids import StepId
+from msgspec.structs import replace
+
+from saga.contract.ids import StepId, WorkerId
 from saga.kernel.effects import Effect
 from saga.placement.board import Board
 from saga.placement.candidates import Candidates
+from saga.placement.pricing import price
 from saga.placement.records import STICKY_STEPS, Step, Worker
 from saga.placement.stealing import Load, MovePolicy, StealPolicy
 
@@ -58,9 +61,17 @@ class Moves:
             victim = policy.victim(self._load(worker, now_s), [self._load(w, now_s) for w in pool])
             queue = self._board.at_home.get(victim) if victim is not None else None
             step_id = queue.oldest() if queue else None
-            if step_id is not None and self._room(worker, self._board.steps[step_id]):
+            if victim is not None and step_id is not None and self._room(worker, self._board.steps[step_id]):
+                self._explain(step_id, worker, victim)
                 effects += self._grant(step_id, worker, "stolen", now_s)
         return effects
+
+    def _explain(self, step_id: StepId, thief: Worker, victim: WorkerId) -> None:
+        """This policy asks for no prices, whoever asks why will."""
+        step = self._board.steps[step_id]
+        session = self._board.session(step.admitted.step.session, step.admitted.step.root)
+        both = (self._candidates.one(worker, step, session) for worker in (thief, self._board.workers[victim]))
+        step.prices = tuple(price(step.admitted.step, one, returns=0.0) for one in both)
 
     def _load(self, worker: Worker, now_s: float) -> Load:
         worker_id = worker.hello.worker_id
@@ -74,33 +85,46 @@ class Moves:
     def _by_price(self, policy: MovePolicy, now_s: float) -> Effects:
         """Each step at the head of a queue goes where it starts soonest for what that costs."""
         effects: Effects = []
-        for victim, step_id in list(self._waiting(now_s)):
-            step = self._board.steps[step_id]
-            ready = step.admitted.step
-            session = self._board.session(ready.session, ready.root)
-            sticks = session.steps - session.moved_at < STICKY_STEPS or self._moved * STICKY_STEPS >= self._granted()
-            if session.ran_at and sticks:
+        for worker_id, queue in self._board.at_home.items():
+            home = self._board.workers.get(worker_id)
+            if home is None or not home.usable(now_s):
                 continue
-            others = [
-                worker
-                for worker in self._board.in_pool(ready.pool)
-                if worker is not victim and worker.usable(now_s) and self._may_take(worker, step)
-            ]
-            home = self._candidates.one(victim, step, session)
-            placed = policy.move(ready, home, self._candidates.of(others, step, session))
-            if placed.choice:
-                step.prices = placed.prices
-                session.moved_at = session.steps
-                self._moved += bool(session.ran_at)  # who has not run anywhere yet leaves nothing behind
-                effects += self._grant(step_id, self._board.workers[placed.choice], placed.reason, now_s)
+            ahead_s: list[float] = []  # modelled work of those in front of it: nobody waits for who comes after
+            for step_id in queue.first(LOOKED_AT):
+                moved = self._move(policy, step_id, home, ahead_s, len(queue) - len(ahead_s) - 1, now_s)
+                effects += moved
+                if not moved:
+                    ahead_s.append(self._board.steps[step_id].engine_s)
         return effects
 
-    def _waiting(self, now_s: float) -> Iterator[tuple[Worker, StepId]]:
-        for worker_id, queue in self._board.at_home.items():
-            worker = self._board.workers.get(worker_id)
-            if worker is not None and worker.usable(now_s) and queue:
-                for step_id in queue.first(LOOKED_AT):
-                    yield worker, step_id
+    def _move(
+        self, policy: MovePolicy, step_id: StepId, victim: Worker, ahead_s: Sequence[float], behind: int, now_s: float
+    ) -> Effects:
+        step = self._board.steps[step_id]
+        ready = step.admitted.step
+        session = self._board.session(ready.session, ready.root)
+        sticks = session.steps - session.moved_at < STICKY_STEPS or self._moved * STICKY_STEPS >= self._granted()
+        if session.ran_at and sticks:
+            return []
+        others = [
+            worker
+            for worker in self._board.in_pool(ready.pool)
+            if worker is not victim and worker.usable(now_s) and self._may_take(worker, step)
+        ]
+        home = self._candidates.one(victim, step, session)
+        home = replace(
+            home,
+            queued_steps=len(ahead_s),
+            queued_engine_s=sum(ahead_s),
+            behind_engine_s=behind * step.engine_s,
+        )
+        placed = policy.move(ready, home, self._candidates.of(others, step, session))
+        if not placed.choice:
+            return []
+        step.prices = placed.prices
+        session.moved_at = session.steps
+        self._moved += bool(session.ran_at)  # who has not run anywhere yet leaves nothing behind
+        return self._grant(step_id, self._board.workers[placed.choice], placed.reason, now_s)
 
     def _may_take(self, worker: Worker, step: Step) -> bool:
         """Nobody waits there, it has room, and its sessions leave room for this one's KV too: a step that pushes out

@@ -11,6 +11,7 @@ from saga.contract.messages import StepReady
 from saga.kernel.effects import Decision
 from saga.placement.candidate import Candidate
 from saga.placement.pricing import Priced
+from saga.placement.routers import LeastLoaded, PrefixAware, RoundRobin
 
 
 class PlacementPolicy(Protocol):
@@ -90,4 +91,7 @@ POLICIES: dict[str, type[PlacementPolicy]] = {
     "saga": Priced,
     "cheapest-start": CheapestStart,
     "session-affinity": SessionAffinity,
+    "round-robin": RoundRobin,
+    "least-loaded": LeastLoaded,
+    "prefix-aware": PrefixAware,
 }

@@ -33,12 +33,14 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     load_s: float  # of what is resident, but in the host tier
     decode_s: float  # of its answers, and of its session's to come, beside what runs there now
     interference_s: float  # for those that run there: they stall while it is prefilled, their passes read its context
+    behind_s: float = 0.0  # for those who wait behind it there: each starts later by its work
     displaced_s: float  # of prefilling again what it, or what it pushes out, has lost by its returns
 
     @property
     def total_s(self) -> float:
         """All of it."""
-        return self.wait_s + self.prefill_s + self.load_s + self.decode_s + self.interference_s + self.displaced_s
+        own_s = self.wait_s + self.prefill_s + self.load_s + self.decode_s
+        return own_s + self.interference_s + self.behind_s + self.displaced_s
 
     @property
     def now_s(self) -> float:
@@ -85,6 +87,7 @@ def price(step: StepReady, candidate: Candidate, *, returns: float = RETURNS) ->
         load_s=c.cached_tokens * c.load_s_per_token * beyond_device / c.speed,
         decode_s=answers * pass_s / c.speed,
         interference_s=(c.leases * prefill_s + sharers * answers * context_tokens * c.context_s_per_token) / c.speed,
+        behind_s=c.behind_engine_s / c.speed,
         displaced_s=returns * prompt_tokens * prompt_s * fullness * fullness / c.speed,
     )
 

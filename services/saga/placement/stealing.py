@@ -76,7 +76,8 @@ class IdleAndUneven:
 class SavedWait:
     """A step moves when that saves clearly more waiting than it costs engines to prefill again what it leaves.
 
-    Each second of wait that is saved is one; each second of prefill is counted for the step itself and, by as much, for
+    Waiting is saved to the step itself, and to those behind it, who come earlier by what it would have taken. Each
+    second of wait that is saved is one; each second of prefill is counted for the step itself and, by as much, for
     the engine that could have done something else: so what is regenerated never exceeds the waiting that was saved.
     """
 
@@ -93,7 +94,7 @@ class SavedWait:
         if not prices:
             return Placed(NO_WORKER, "nobody_has_room", (stays,))
         best = prices[0]
-        saved_s = stays.wait_s - best.wait_s
+        saved_s = stays.wait_s + stays.behind_s - best.wait_s
         moving_s = max(0.0, best.prefill_s - stays.prefill_s) + max(0.0, best.load_s - stays.load_s)
         worth = saved_s > self._clearly * moving_s and best.total_s < stays.total_s
         return Placed(best.worker_id if worth else NO_WORKER, "saves_wait" if worth else "dearer", (best, stays))

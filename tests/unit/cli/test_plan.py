@@ -7,6 +7,7 @@ import pytest
 
 from saga.cli.plan import SYSTEMS, MeshSettings, free_ports, plan
 from saga.runtime.errors import StartError
+from saga.sim.systems.registry import make_system
 
 
 def test_a_mesh_has_its_engines_with_their_workers_and_standbys():
@@ -85,6 +86,16 @@ def test_the_gateway_is_ended_first_and_the_engines_last():
     ]
 
 
+@pytest.mark.parametrize("router", ["round-robin", "least-loaded", "prefix-aware", "session-affinity"])
+def test_baselines_have_engines_that_start_what_is_cached_longest_first(router: str):
+    by_name = {spec.name: spec.env for spec in plan(MeshSettings(workers=1, system=router)).specs}
+
+    assert by_name["placement-0"]["SAGA_PLACEMENT_POLICY"] == router
+    assert by_name["admission-0"]["SAGA_ADMISSION_POLICY"] == "open"
+    assert by_name["engine-0"]["SAGA_ENGINE_SCHEDULE"] == "lpm"
+    assert make_system(router, 1).engine.schedule == "lpm", "as in the laboratory"
+
+
 def test_a_system_is_a_choice_of_policies_and_each_can_be_overridden():
     settings = MeshSettings(system="session-affinity", retention_policy="tags", env={"graph": {"SAGA_GRAPH_X": "1"}})
     by_name = {spec.name: spec.env for spec in plan(settings).specs}
@@ -99,7 +110,7 @@ def test_a_system_is_a_choice_of_policies_and_each_can_be_overridden():
 
 
 def test_settings_that_make_no_mesh_are_refused():
-    with pytest.raises(StartError, match="unknown system 'best'; known are saga, saga-no-forecasts, saga-no-tags"):
+    with pytest.raises(StartError, match="unknown system 'best'; known are least-loaded, prefix-aware, round-robin"):
         plan(MeshSettings(system="best"))
     with pytest.raises(StartError, match="at least one worker"):
         plan(MeshSettings(workers=0))

@@ -1,18 +1,19 @@
 """Steps that wait at home and start elsewhere: when it pays, not too often, and without a step lost."""
 
 from itertools import count, pairwise
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement_story import Story, admitted, step_id
 
-from saga.contract.ids import SessionId, WorkerId
+from saga.contract.ids import NO_WORKER, SessionId, WorkerId
 from saga.contract.messages import CostModel, Grant, PagesStored, ResidencyDelta, SessionsReleased
-from saga.kernel.effects import Tick
+from saga.kernel.effects import Reconnected, Tick
 from saga.placement.policy import SessionAffinity
-from saga.placement.pricing import Priced
+from saga.placement.pricing import Placed, Price, Priced
 from saga.placement.records import STICKY_STEPS
-from saga.placement.stealing import SavedWait, stealing_named
+from saga.placement.stealing import IdleAndUneven, SavedWait, stealing_named
 
 COST = CostModel(prompt_s_per_token=1e-4, output_s_per_token=1e-2)
 
@@ -90,6 +91,49 @@ def test_a_session_that_has_moved_stays_for_ten_steps():
         raise AssertionError("it never moved again")
 
 
+class Listening:
+    """Moves nobody, and remembers what was said to wait in front of each, and what its leaving would spare others."""
+
+    every_s = 0.25
+
+    def __init__(self) -> None:
+        self.ahead: list[tuple[int, float, float]] = []
+
+    def move(self, _step, home, _others) -> Placed:
+        self.ahead.append((home.queued_steps, home.queued_engine_s, home.behind_engine_s))
+        return Placed(NO_WORKER, "listens")
+
+
+def test_a_step_waits_for_those_in_front_of_it_and_those_behind_wait_for_it():
+    policy = Listening()
+    story = Story(Priced(), policy, workers=2, cost=COST)
+    for number in range(5):
+        story.hear(admitted(number, session=f"a{number}", home=WorkerId("w0")))
+
+    story.tell(Tick())
+
+    steps, seconds, spared = zip(*policy.ahead, strict=True)
+    each_s = seconds[1]
+    assert steps == (0, 1, 2)
+    assert seconds == (0.0, each_s, 2 * each_s)
+    assert spared == (2 * each_s, each_s, 0.0)
+    assert each_s > 0.0
+
+
+def test_a_step_that_is_stolen_by_load_says_what_it_would_have_waited_and_what_it_costs():
+    story = Story(SessionAffinity(engine_queues=False), IdleAndUneven(Random(1)), workers=2, cost=COST)
+    for number in range(4):
+        story.hear(admitted(number, session=f"s{number}", home=WorkerId("w0")))
+    story.now_s += 1.0
+
+    (stolen, *_) = granted(story.tell(Tick()))
+    there, here = story.core.board.steps[stolen.step_id].prices
+
+    assert stolen.reason == "stolen"
+    assert (there.worker_id, here.worker_id) == ("w1", "w0")
+    assert here.wait_s > there.wait_s == 0.0
+
+
 def test_policies_of_stealing_have_names():
     assert stealing_named("off", "seed") is None
     assert isinstance(stealing_named("saga", "seed"), SavedWait)
@@ -112,8 +156,13 @@ def test_whatever_happens_no_step_is_lost_and_no_session_goes_to_and_fro(happeni
     asked: dict[str, str] = {}  # step, session
     got: list[Grant] = []
 
+    explained: dict[str, tuple[Price, ...]] = {}  # the steps that moved, what they cost there and here
+
     def hear(messages):
-        got.extend(granted(messages))
+        for grant in granted(messages):
+            got.append(grant)
+            if grant.reason == "saves_wait":
+                explained[grant.step_id] = story.core.board.steps[grant.step_id].prices
 
     for session, what, prompt in happenings:
         live = {step.admitted.step.session for step in story.core.board.steps.values()}
@@ -125,12 +174,17 @@ def test_whatever_happens_no_step_is_lost_and_no_session_goes_to_and_fro(happeni
             hear(story.end(next(iter(story.core.board.leases.values()))))
         else:
             story.now_s += 0.25
+            story.tell(Reconnected())  # time passes, and nobody is late: neither heartbeats nor renewals
             hear(story.tell(Tick()))
     while story.core.board.leases:
         hear(story.end(next(iter(story.core.board.leases.values()))))
 
     assert sorted(grant.step_id for grant in got) == sorted(asked), "each step is granted, and once"
     moves = [grant for grant in got if grant.reason == "saves_wait" and grant.ran_at not in ("", grant.worker_id)]
+    for there, here in explained.values():
+        regenerated_s = max(0.0, there.prefill_s - here.prefill_s)
+        saved_s = here.wait_s + here.behind_s - there.wait_s
+        assert saved_s > 2.0 * regenerated_s, "prefill that is repeated never comes to half of the waiting saved"
     assert len(moves) <= 1 + len(got) / STICKY_STEPS
     for name in set(asked.values()):
         own = [grant for grant in got if grant.session == name]

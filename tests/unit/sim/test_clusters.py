@@ -10,7 +10,7 @@ from saga.sim.clusters import ClusterError, check_physical, known_clusters, load
 
 
 def test_all_clusters_are_physical():
-    assert known_clusters() == ["long", "paper", "small", "two-kinds"]
+    assert known_clusters() == ["joining", "long", "paper", "small", "two-kinds"]
     for name in known_clusters():
         load_cluster(name)
     cluster, profile = load_cluster("paper")
@@ -72,7 +72,7 @@ def test_a_cluster_without_workers_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--cluster", "nowhere"], "known: long, paper, small"),
+        (["--cluster", "nowhere"], "known: joining, long, paper, small"),
         (["--system", "magic"], "unknown system 'magic'"),
         (["--workload", "coding-sessions", "--sessions", "/nowhere"], "no such file"),
         (["--json", "/nowhere/x.json", "--tasks", "1"], "folder that exists"),
@@ -90,3 +90,13 @@ def test_the_table_shows_each_system(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "session-affinity" in shown
     assert "saga" in shown
     assert (tmp_path / "out.json").read_bytes().startswith(b"{")
+
+
+def test_a_cluster_whose_workers_are_all_late_is_refused(tmp_path: Path):
+    path = tmp_path / "late.toml"
+    path.write_text('name = "late"\nprofile = "a100x4-llama3-70b"\nworkers = 2\nlate = 2\n')
+    with pytest.raises(ClusterError, match="late 2 of 2 workers: one must be there from the start"):
+        load_cluster(str(path))
+    assert load_cluster("joining")[0].late == 1
+    with pytest.raises(ClusterError, match="late 1 of 1 workers"):
+        load_cluster("joining", 1)

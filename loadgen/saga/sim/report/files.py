@@ -10,6 +10,7 @@ from pathlib import Path
 from saga.sim.detail import RunDetail
 from saga.sim.figures import Report
 from saga.sim.report.curves import curves
+from saga.sim.report.moves import moves_timeline
 from saga.sim.report.tenants import most_normalised_s, service
 from saga.sim.report.throughput import throughput_curves
 
@@ -19,8 +20,9 @@ FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 def write_figures(folder: Path, report: Report, details: Sequence[RunDetail] = ()) -> list[Path]:
     """What can be drawn: mean TCT over pressure or load, tasks a minute against it, and each tenant's service over the
-    time of a run. Same report, same bytes."""
-    return [*_curves(folder, report), *_throughput(folder, report), *_services(folder, details)]
+    time of a run, and steps that started elsewhere. Same report, same bytes."""
+    drawn = [*_curves(folder, report), *_throughput(folder, report), *_services(folder, details)]
+    return drawn + _moves(folder, details)
 
 
 def _curves(folder: Path, report: Report) -> list[Path]:
@@ -52,6 +54,16 @@ def _services(folder: Path, details: Sequence[RunDetail]) -> list[Path]:
         most_s = max(map(most_normalised_s, beside))
         name = f"service-{detail.workload}-{detail.system}"
         written.append(_write(folder, name, service(name, detail, until_s, most_s)))
+    return written
+
+
+def _moves(folder: Path, details: Sequence[RunDetail]) -> list[Path]:
+    """One file for each run in which steps started elsewhere than where they waited."""
+    written = []
+    for detail in details:
+        if detail.moves and detail.samples:
+            name = f"moves-{detail.workload}-on-{detail.cluster}-{detail.system}"
+            written.append(_write(folder, name, moves_timeline(name, detail)))
     return written
 
 

@@ -15,6 +15,7 @@ from saga.sim.report.compare import SAGA, by_condition
 from saga.sim.report.curves import curves
 from saga.sim.report.headline import NONE, condition_table, glance, seeds_table
 from saga.sim.report.markup import Html, figure, join, row, table, tag
+from saga.sim.report.moves import moves_timeline
 from saga.sim.report.occupancy import MOST_WORKERS, occupancy
 from saga.sim.report.shown import Shown, choose
 from saga.sim.report.tenants import most_normalised_s, service
@@ -28,11 +29,14 @@ from saga.sim.report.words import (
     CURVES,
     GLANCE,
     KV,
+    MOVES,
     TABLES,
     TENANTS,
     WORDS,
     WORKFLOW,
 )
+
+MOST_TIMELINES = 4  # of runs in which steps moved
 
 
 class Section(Struct, frozen=True):
@@ -59,6 +63,9 @@ def sections(
         yield Section("kv", "KV of each worker over time", KV, tuple(_kv(shown)))
     if any(detail.spans for group in shown for detail in group.pair):
         yield Section("workflow", "One workflow, step by step", WORKFLOW, tuple(_workflows(shown)))
+    moved = [detail for detail in details if detail.moves and detail.samples]
+    if moved:
+        yield Section("moves", "Steps that started elsewhere", MOVES, tuple(_moves(moved)))
     if any(len(detail.tenants) > 1 and detail.samples for group in shown for detail in group.pair):
         yield Section("tenants", "Service of each tenant over time", TENANTS, tuple(_tenants(shown)))
     if bars := ablation_bars(ablation):
@@ -114,6 +121,14 @@ def _workflows(shown: Sequence[Shown]) -> Iterator[Html]:
             yield tag("h3", f"{group.title}, conversation {pair[0].shown}")
             same = [detail for detail in pair if detail.shown == pair[0].shown]
             yield figure(timeline(f"workflow {group.title}", same))
+
+
+def _moves(moved: Sequence[RunDetail]) -> Iterator[Html]:
+    for detail in moved[:MOST_TIMELINES]:
+        at = f"load {detail.load:g}" if detail.load is not None else f"pressure {detail.pressure:g}"
+        title = f"{detail.workload} on {detail.cluster}, {at}, host tier {detail.host_tier}"
+        yield tag("h3", title)
+        yield figure(moves_timeline(f"moves {title} {detail.system}", detail))
 
 
 def _tenants(shown: Sequence[Shown]) -> Iterator[Html]:

@@ -35,6 +35,11 @@ WORKFLOW: Final = (
     "is named where it changes. A triangle marks a later step of whose prompt less than half was cached: that prefill "
     "was work done twice, unless the context had just been compacted. Rest the pointer on a bar for its figures."
 )
+MOVES: Final = (
+    "A lane is one worker: what runs there, and on top of it what waits for it. A stroke is a step that waited for one "
+    "worker and started on another, its arrow head there. Below, for each of them: the waiting that placement expected "
+    "to save, and the prefill that it repeats because the session's KV stays behind."
+)
 TENANTS: Final = (
     "Modelled engine-seconds delivered to each tenant since the start, over its weight where weights are known. While "
     "tenants have work waiting, lines of equal slope are a fair division."

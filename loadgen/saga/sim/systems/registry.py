@@ -24,6 +24,7 @@ from saga.graph.forecast import Defaults, ForecastPolicy
 from saga.graph.forecast import Saga as SagaForecast
 from saga.placement.policy import CheapestStart, PlacementPolicy, SessionAffinity
 from saga.placement.pricing import Priced
+from saga.placement.routers import LeastLoaded, PrefixAware, PricedRouter, RoundRobin
 from saga.placement.stealing import IdleAndUneven, MovePolicy, SavedWait, StealPolicy
 from saga.sim.systems.afs import PublishedShares, by_age
 from saga.sim.systems.caps import FirstThatFit, StaticCap
@@ -31,7 +32,6 @@ from saga.sim.systems.orders import By, ByRank, LeastAttainedSteps, TaskTimes
 from saga.sim.systems.paper import AgentFairShare, ThetaAffinity
 from saga.sim.systems.pausing import PauseResume, Readiness
 from saga.sim.systems.retention import FixedTtl, StepsToRun
-from saga.sim.systems.routers import LeastLoaded, PrefixAware, PricedRouter, RoundRobin
 from saga.worker.prefetch import NearReturn, PrefetchPolicy
 from saga.worker.retention import POLICIES as RETENTION
 from saga.worker.retention import Lru, RetentionPolicy, policy_named
@@ -267,6 +267,8 @@ _MAKERS: dict[str, Maker] = {
     "alone-prices": _alone(placement=PricedRouter),
     "alone-queue": _alone(placement=_own_queues, engine=EngineSettings()),
     "alone-queue-and-moves": _alone(placement=_own_queues, engine=EngineSettings(), stealing=_saved_wait),
+    "saga-no-active-set-no-stealing": _saga_without(active_set=Everybody, stealing=_no_stealing),
+    "saga-no-active-set-steals-as-paper": _saga_without(active_set=Everybody, stealing=_stealing),
     "kv-bound": _bound,
 }
 

@@ -1,4 +1,4 @@
-"""Routers of requests: asked for each step, whatever its session; the engines order their own queues."""
+"""Baselines that know no sessions: routers of requests, asked for each step; the engines order their own queues."""
 
 from collections.abc import Sequence
 
