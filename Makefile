@@ -142,7 +142,7 @@ bench-report: $(STAMP) bench-cache ## All that docs/evaluation.md shows (hours; 
 	  --cache bench-cache-coding-sessions.json --html bench-report.html --markdown docs/evaluation-results.md --figures docs/figures
 
 bench: $(STAMP) ## Measure what the README states (bench/*.py; those over real SGLang need `make sglang-cpu`)
-	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(filter-out bench/soak%.py,$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 format: $(STAMP) ## Rewrite the code as `make check` wants it
 	$(BIN)/ruff check --fix $(CODE)

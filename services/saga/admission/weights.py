@@ -67,7 +67,7 @@ class Weights:
         """Worked out now, of the tasks that are due next."""
         due = self._due.get(tenant, [])
         first = bisect_right(due, (self.now_s, RootId("\U0010ffff")))
-        total = before = 0.0
+        total, before = 0.0, self._overdue_work(due[:first])
         most = (1.0 + MOST_RAISED) * self.guaranteed(tenant) / max(self._together, 1e-9)  # of the pool
         for deadline_s, root in islice(due, first, first + NEAREST):
             work, least_s = self._left(self._workflows[root][1])
@@ -76,6 +76,13 @@ class Weights:
                 before += work
                 total += work / time_s
         return total
+
+    def _overdue_work(self, due: list[Due]) -> float:
+        """Work left of what is late already. It is older, so it goes first, and delays what could still be on time: who
+        has a backlog of overdue tasks has nothing that a larger share would rescue."""
+        latest = due[-NEAREST:]
+        work = sum(self._left(self._workflows[root][1])[0] for _, root in latest)
+        return work * len(due) / len(latest) if latest else 0.0
 
     def begun(self, workflow: Workflow) -> None:
         """A workflow with a deadline, which from now on does not change. One without has no urgency."""
