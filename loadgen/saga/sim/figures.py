@@ -92,6 +92,8 @@ class Run(Struct, frozen=True):
     """Engine-seconds of prefilling what those had there."""
     moved_saved_s: float = 0.0
     """Waiting that was expected to be saved by it."""
+    shared_loaded_tokens: int = 0
+    """From a KV tier that engines share, to their host tiers."""
     service_gap_s: float | None = None
     """Largest difference of two tenants' normalised service while both were busy: engine-seconds per unit of weight."""
 
@@ -164,6 +166,7 @@ def figures(
         moves=record.moves,
         moved_prefill_s=record.moved_prefill_s,
         moved_saved_s=record.moved_saved_s,
+        shared_loaded_tokens=record.shared_loaded_tokens,
         service_gap_s=record.service_gap_s,
         by_class=_by_class(record.measured, bound.measured) if 1 < len(expected_s) <= MOST_CLASSES else (),
     )

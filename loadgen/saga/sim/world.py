@@ -17,6 +17,7 @@ from saga.contract.messages import Message
 from saga.contract.subjects import Subjects
 from saga.engine.profile import Profile
 from saga.engine.settings import EngineSettings
+from saga.engine.shared_tier import SharedTier
 from saga.gateway.events import EndPrefetch, Prefetch, Reject, Run, SendChain
 from saga.gateway.state import GatewayState
 from saga.graph.state import GraphState
@@ -77,9 +78,12 @@ class World:
         speed: float = 1.0,
         upkeep: Upkeep = WATCHFUL,
         others: Sequence[tuple[Profile, EngineSettings]] = (),
+        shared: SharedTier | None = None,
     ) -> None:
         """`engine`: settings of every engine; those of the system's retention when None. `speed`: engine-seconds per
-        second, as of engines behind a live mesh. `others`: further workers, of other profiles."""
+        second, as of engines behind a live mesh. `others`: further workers, of other profiles. `shared`: a KV tier
+        behind the host tiers of all."""
+        self.shared = shared
         self._speed = speed
         self._upkeep = upkeep
         self._seed = seed
@@ -158,7 +162,14 @@ class World:
         first = next(iter(self.engines.values()), None)
         pool = first.core.pool if first is not None and self._system.shared_kv else None
         self.engines[worker_id] = EngineHost(
-            self.agenda, profile, party, engine=engine, delay_s=self.delays.engine_s, pool=pool, speed=self._speed
+            self.agenda,
+            profile,
+            party,
+            engine=engine,
+            delay_s=self.delays.engine_s,
+            pool=pool,
+            speed=self._speed,
+            shared=self.shared,
         )
 
     def _agent(self, worker_id: WorkerId) -> WorkerState:
@@ -297,6 +308,8 @@ class World:
         if not self._system.shared_kv:
             for engine in self.engines.values():
                 engine.core.check()
+        if self.shared is not None:
+            self.shared.check()
 
 
 def _ignore(_party: Party, _effect: object) -> None:
