@@ -186,8 +186,8 @@ class Simulation:
         return sum(pool.host.loaded_pages * pool.page_tokens for pool in pools if pool.host is not None)
 
     def _shared_loaded_tokens(self) -> int:
-        engines = [engine for engine in self.world.engines.values() if engine.link is not None]
-        return sum(engine.link.loaded_pages * engine.core.pool.page_tokens for engine in engines)
+        pools = [engine.core.pool for engine in self.world.engines.values()]
+        return sum(pool.shared.loaded_pages * pool.page_tokens for pool in pools if pool.shared is not None)
 
     def _tasks_per_min(self) -> float:
         """While all users were at work after their first task; over the whole run when that is too short."""
