@@ -88,6 +88,19 @@ async def test_a_host_tier_is_known_by_its_flags(said, tokens, engine, http):
     assert (facts.host_kv_tokens, facts.load_s_per_token) == (tokens, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("said", "storage"),
+    [
+        ({"hicache_storage_backend": None}, ""),
+        ({"hicache_storage_backend": "mooncake"}, ""),
+        ({"hicache_storage_backend": "mooncake", "enable_hierarchical_cache": True}, "mooncake"),
+    ],
+)
+async def test_a_store_behind_the_host_tier_is_known_by_its_flags(said, storage, engine, http):
+    engine[1]["/server_info"] = REAL | said
+    assert (await http.view()).storage == storage
+
+
 async def test_without_replay_it_says_so(engine, http):
     block = {k: v for k, v in REAL["kv_events"].items() if k != "replay_endpoint_port_base"}
     engine[1]["/server_info"] = REAL | {"kv_events": block | {"endpoint_host": "10.1.2.3"}}

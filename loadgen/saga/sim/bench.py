@@ -14,7 +14,7 @@ from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from saga.load.settings import SWE_BENCH
-from saga.sim.clusters import load_cluster, with_host_tier
+from saga.sim.clusters import load_cluster, shared_tier_of, with_host_tier
 from saga.sim.detail import RunDetail
 from saga.sim.figures import Report, Run, figures, ratios, slowdowns_of
 from saga.sim.kept import KeptRuns
@@ -72,7 +72,9 @@ class Point(Struct, frozen=True):
 def compare(comparisons: Sequence[Comparison], told: Told, *, jobs: int = 1, keep: Path | None = None) -> Results:
     """Run everything. Raises what reading clusters, profiles, systems and sessions raises, before anything runs."""
     for comparison in comparisons:
-        _, profile = load_cluster(comparison.cluster, comparison.workers)
+        cluster, profile = load_cluster(comparison.cluster, comparison.workers)
+        for tier in comparison.host_tiers:
+            shared_tier_of(cluster, profile, tier)
         for system in comparison.systems:
             for tier in comparison.host_tiers:
                 with_host_tier(make_system(system, 1).engine, profile, tier)

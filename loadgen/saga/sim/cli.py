@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 from rich.console import Console
@@ -13,7 +14,7 @@ from saga.load.trace import TraceError
 from saga.sim.bench import SEEDS, Comparison, Results, as_json, compare, count_runs
 from saga.sim.clusters import known_clusters
 from saga.sim.report.terminal import print_report
-from saga.sim.spec import HORIZON_S, RunSpec
+from saga.sim.spec import HORIZON_S, HostTier, RunSpec
 from saga.sim.suites import known_suites, load_suite
 from saga.sim.systems.registry import SYSTEMS
 from saga.sim.workloads import WORKLOADS, check_workload, needs_sessions
@@ -51,7 +52,12 @@ def add_parsers(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--load", type=_positives, dest="loads", metavar="F,..", help="open loop: fractions of the best measured peak"
     )
     sim.add_argument(
-        "--host-tier", type=_tiers, dest="host_tiers", default=("off",), metavar="off|on", help="KV in host memory, too"
+        "--host-tier",
+        type=_tiers,
+        dest="host_tiers",
+        default=("off",),
+        metavar="T,..",
+        help="off; on: KV in host memory, too; shared: and behind it in a store that all engines share (off)",
     )
     sim.add_argument("--seeds", type=_seeds, default=1, metavar="N", help=f"the first N of {len(SEEDS)} (default 1)")
     sim.add_argument("--tasks", type=_count, metavar="N", help="conversations a run (default 500, or 3 a user)")
@@ -163,6 +169,6 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _tiers(text: str) -> tuple[str, ...]:
     tiers = tuple(dict.fromkeys(text.split(",")))
-    if not set(tiers) <= {"off", "on"}:
-        raise argparse.ArgumentTypeError(f"expected off, on, or off,on; got {text}")
+    if not set(tiers) <= set(get_args(HostTier)):
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(get_args(HostTier))}; got {text}")
     return tiers

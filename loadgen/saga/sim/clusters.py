@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from saga.engine.profile import Profile, load_profile
 from saga.engine.settings import EngineSettings
+from saga.engine.shared_tier import SharedTier
 
 MEMORY_SHARE = 0.9  # of HBM that weights and KV may take together; the rest is activations and graphs
 HOST_MEMORY_SHARE = 0.8  # of main memory that KV may take; the rest is the system, the server and its buffers
@@ -27,6 +28,14 @@ class OtherWorkers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, Meta(ge=1)]
 
 
+class SharedStore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A KV store that all workers of a cluster reach over the network."""
+
+    kv_bytes: Annotated[float, Meta(gt=0)]
+    bytes_per_s: Annotated[float, Meta(gt=0)]  # of each worker's link, each direction
+    total_bytes_per_s: Annotated[float, Meta(ge=0)] = 0.0  # of the store, each direction; 0: no limit but the links'
+
+
 class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Workers of one profile, and in a mixed cluster others beside them that run the same model."""
 
@@ -37,6 +46,7 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     late: Annotated[int, Meta(ge=0)] = 0
     """Of `workers`, the last so many: they join, empty, when `late_share` of a run's conversations have begun."""
     late_share: Annotated[float, Meta(gt=0, lt=1)] = 0.6
+    shared_tier: SharedStore | None = None
 
 
 def known_clusters() -> list[str]:
@@ -46,12 +56,27 @@ def known_clusters() -> list[str]:
 
 
 def with_host_tier(engine: EngineSettings, profile: Profile, tier: str) -> EngineSettings:
-    """The engine's settings with the profile's host KV tier `on` or `off`. Raises ClusterError when it has none."""
+    """The engine's settings with the profile's host KV tier, or `off`. Raises ClusterError when it has none."""
     if tier == "off":
         return engine
     if not profile.host_kv_tokens:
         raise ClusterError(f"profile {profile.name} has no host_kv_tokens: there is no host tier to switch on")
     return msgspec.structs.replace(engine, host_kv_tokens=profile.host_kv_tokens)
+
+
+def shared_tier_of(cluster: Cluster, profile: Profile, tier: str) -> SharedTier | None:
+    """The store behind the host tiers; None where none is asked for. Raises ClusterError when the cluster has none."""
+    if tier != "shared":
+        return None
+    store = cluster.shared_tier
+    if store is None:
+        raise ClusterError(f"cluster {cluster.name} has no [shared_tier]: there is none to switch on")
+    for other in other_profiles(cluster, profile):
+        if other.kv_bytes_per_token != profile.kv_bytes_per_token:
+            told = f"kv_bytes_per_token of {other.name} is not that of {profile.name}"
+            raise ClusterError(f"cluster {cluster.name}: {told}: their engines cannot read each other's pages")
+    page_bytes = profile.page_tokens * profile.kv_bytes_per_token
+    return SharedTier(int(store.kv_bytes / page_bytes), page_bytes, store.bytes_per_s, store.total_bytes_per_s)
 
 
 def load_cluster(name_or_path: str, workers: int | None = None) -> tuple[Cluster, Profile]:

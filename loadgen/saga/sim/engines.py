@@ -25,18 +25,22 @@ from saga.engine.events import (
 from saga.engine.pool import KvPool
 from saga.engine.profile import Profile
 from saga.engine.settings import EngineSettings
+from saga.engine.shared_tier import SharedTier
 from saga.kernel.effects import Tick, WakeAt
 from saga.sim.agenda import Agenda
 from saga.sim.party import NEVER_S, Party
 from saga.worker.events import EngineFacts, KvEvents, TagClosed
 
 TICK = Tick()
+SHARED_TIER = "cluster"  # name of the one that there may be
 
 
 class EngineHost:
     """An engine beside its agent. `on_word` hears Progress (the first token), Finished, Rejected; `delay_s` later."""
 
-    __slots__ = ("_agenda", "_agent", "_delay_s", "_now_s", "_speed", "_wake_s", "core", "down", "facts", "on_word")
+    __slots__ = (
+        "_agenda", "_agent", "_delay_s", "_now_s", "_speed", "_wake_s", "core", "down", "facts", "link", "on_word",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -48,9 +52,11 @@ class EngineHost:
         delay_s: float,
         pool: KvPool | None = None,
         speed: float = 1.0,
+        shared: SharedTier | None = None,
     ) -> None:
         """`pool`: another engine's KV, to be used as if it were here; no engine can, so only the KV bound does."""
-        self.core = EngineCore(profile, engine, progress=False, pool=pool)
+        self.link = shared.link() if shared is not None else None
+        self.core = EngineCore(profile, engine, progress=False, pool=pool, shared=self.link)
         self.on_word: Callable[[Progress | Finished | Rejected], None] | None = None
         self.facts = EngineFacts(
             model=profile.model,
@@ -64,6 +70,8 @@ class EngineHost:
             cost=profile.cost_model(),
             host_kv_tokens=engine.host_kv_tokens,
             load_s_per_token=profile.load_s_per_token if engine.host_kv_tokens else 0.0,
+            shared_tier=SHARED_TIER if shared is not None else "",
+            shared_load_s_per_token=profile.kv_bytes_per_token / shared.bytes_per_s if shared is not None else 0.0,
         )
         self.down = False
         self._agenda = agenda
@@ -96,6 +104,8 @@ class EngineHost:
             self._handle(CloseSession(tag))
         if not keep_kv:
             self._handle(Flush())
+        if self.link is not None:
+            self.link.lose(self._now_s)
         self.down = True
 
     def start_anew(self) -> None:

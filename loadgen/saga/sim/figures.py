@@ -98,6 +98,8 @@ class Run(Struct, frozen=True):
     """Over all steps of the run."""
     begun_elsewhere: int = 0
     """Sessions whose first step waited for one worker and started on another: nothing was left behind."""
+    shared_loaded_tokens: int = 0
+    """From a KV tier that engines share, to their host tiers."""
     service_gap_s: float | None = None
     """Largest difference of two tenants' normalised service while both were busy: engine-seconds per unit of weight."""
 
@@ -173,6 +175,7 @@ def figures(
         moved_saved_s=record.moved_saved_s,
         moves_per_10_steps=10.0 * record.moves / record.steps if record.steps else 0.0,
         begun_elsewhere=record.begun_elsewhere,
+        shared_loaded_tokens=record.shared_loaded_tokens,
         service_gap_s=record.service_gap_s,
         by_class=_by_class(record.measured, bound.measured) if 1 < len(expected_s) <= MOST_CLASSES else (),
     )

@@ -10,7 +10,7 @@ from saga.sim.agenda import Agenda
 from saga.sim.alone import alone, users_for
 from saga.sim.arrivals import ClosedLoop, OpenLoop, poisson
 from saga.sim.clients import Clients
-from saga.sim.clusters import UNLIMITED_KV_TOKENS, load_cluster, other_profiles, with_host_tier
+from saga.sim.clusters import UNLIMITED_KV_TOKENS, load_cluster, other_profiles, shared_tier_of, with_host_tier
 from saga.sim.conversation import Workload
 from saga.sim.flood import Flood
 from saga.sim.ledger import Ledger, TaskRecord
@@ -80,6 +80,7 @@ class Simulation:
                 for other in others
             ],
             late=cluster.late,
+            shared=shared_tier_of(cluster, profile, spec.host_tier),
         )
         self._work = Work(self.world)
         self.clients = Clients(
@@ -162,6 +163,7 @@ class Simulation:
             moved_prefill_s=self._work.moved_prefill_s,
             moved_saved_s=self._work.moved_saved_s,
             begun_elsewhere=self._work.begun_elsewhere,
+            shared_loaded_tokens=self._shared_loaded_tokens(),
         )
 
     def _useful_kv_share(self) -> float:
@@ -189,6 +191,10 @@ class Simulation:
     def _loaded_back_tokens(self) -> int:
         pools = [engine.core.pool for engine in self.world.engines.values()]
         return sum(pool.host.loaded_pages * pool.page_tokens for pool in pools if pool.host is not None)
+
+    def _shared_loaded_tokens(self) -> int:
+        pools = [engine.core.pool for engine in self.world.engines.values()]
+        return sum(pool.shared.loaded_pages * pool.page_tokens for pool in pools if pool.shared is not None)
 
     def _tasks_per_min(self) -> float:
         """While all users were at work after their first task; over the whole run when that is too short."""

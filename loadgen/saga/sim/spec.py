@@ -8,7 +8,8 @@ from msgspec import Struct
 from saga.sim.detail import Moved, Sample, Span
 from saga.sim.ledger import TaskRecord
 
-HostTier = Literal["off", "on"]
+HostTier = Literal["off", "on", "shared"]
+"""KV in host memory, too; `shared`: and behind it in a tier that all engines of the cluster share."""
 HORIZON_S = 7 * 86_400.0
 ROUNDS = 3.0  # conversations per user: one to warm up, one to measure, one to drain
 TASKS = 500
@@ -58,7 +59,7 @@ class RunRecord(Struct, frozen=True):
     prompt_tokens: int  # of measured steps
     cached_tokens: int  # of measured steps
     regenerated_tokens: int
-    loaded_back_tokens: int  # from host KV tiers
+    loaded_back_tokens: int  # from host KV tiers, what those had read from a shared one included
     useful_kv_share: float  # of KV capacity x time: in use, or idle and hit again before eviction
     tasks_per_min: float
     failures: int
@@ -76,3 +77,4 @@ class RunRecord(Struct, frozen=True):
     moved_prefill_s: float = 0.0  # engine-seconds of prefilling what they had there
     moved_saved_s: float = 0.0  # of waiting, as expected when they moved
     begun_elsewhere: int = 0  # first steps of sessions that started elsewhere than where they waited: no moves
+    shared_loaded_tokens: int = 0  # from a shared KV tier to host tiers

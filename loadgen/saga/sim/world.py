@@ -17,6 +17,7 @@ from saga.contract.messages import Message
 from saga.contract.subjects import Subjects
 from saga.engine.profile import Profile
 from saga.engine.settings import EngineSettings
+from saga.engine.shared_tier import SharedTier
 from saga.gateway.events import EndPrefetch, Prefetch, Reject, Run, SendChain
 from saga.gateway.state import GatewayState
 from saga.graph.state import GraphState
@@ -78,10 +79,12 @@ class World:
         upkeep: Upkeep = WATCHFUL,
         others: Sequence[tuple[Profile, EngineSettings]] = (),
         late: int = 0,
+        shared: SharedTier | None = None,
     ) -> None:
         """`engine`: settings of every engine; those of the system's retention when None. `speed`: engine-seconds per
         second, as of engines behind a live mesh. `others`: further workers, of other profiles. `late`: so many of the
-        first, the last of them, are not there before `join`."""
+        first, the last of them, are not there before `join`. `shared`: a KV tier behind the host tiers of all."""
+        self.shared = shared
         self._speed = speed
         self._upkeep = upkeep
         self._seed = seed
@@ -161,7 +164,14 @@ class World:
         first = next(iter(self.engines.values()), None)
         pool = first.core.pool if first is not None and self._system.shared_kv else None
         self.engines[worker_id] = EngineHost(
-            self.agenda, profile, party, engine=engine, delay_s=self.delays.engine_s, pool=pool, speed=self._speed
+            self.agenda,
+            profile,
+            party,
+            engine=engine,
+            delay_s=self.delays.engine_s,
+            pool=pool,
+            speed=self._speed,
+            shared=self.shared,
         )
 
     def _agent(self, worker_id: WorkerId) -> WorkerState:
@@ -310,6 +320,8 @@ class World:
         if not self._system.shared_kv:
             for engine in self.engines.values():
                 engine.core.check()
+        if self.shared is not None:
+            self.shared.check()
 
 
 def _ignore(_party: Party, _effect: object) -> None:

@@ -63,10 +63,10 @@ class Batch:
         self.decoding.settle()
         return [*self.decoding, *self._prefilling()]
 
-    def enqueue(self, request: EngineRequest) -> None:
-        """A request starts to wait."""
-        self.waiting.add(request)
-        if self.waiting.arrival_reorders or len(self.waiting) == 1:
+    def enqueue(self, request: EngineRequest, number: int = 0) -> None:
+        """A request starts to wait, or with a `number` can be tried from now on."""
+        self.waiting.add(request, number)
+        if number or self.waiting.arrival_reorders or len(self.waiting) == 1:
             self._disturb()
 
     def drop(self, request: EngineRequest) -> None:

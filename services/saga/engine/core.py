@@ -23,12 +23,14 @@ from saga.engine.events import (
     Rejected,
     SetRetention,
 )
+from saga.engine.fetching import NEVER_S, Fetching
 from saga.engine.host_tier import HostTier
 from saga.engine.pool import KvPool
 from saga.engine.profile import Profile
 from saga.engine.request import EngineRequest
 from saga.engine.sessions import SessionTags
 from saga.engine.settings import EngineSettings
+from saga.engine.shared_tier import TierLink
 from saga.engine.stats import EngineStats
 from saga.engine.timing import IterationLoad, IterationTimer
 from saga.kernel.effects import Tick, WakeAt
@@ -48,10 +50,12 @@ class EngineCore:
         *,
         progress: bool = True,
         pool: KvPool | None = None,
+        shared: TierLink | None = None,
     ) -> None:
         """`pool`: a KV pool to use, perhaps with other engines; what is done to it is told by whoever does it.
 
-        It has its host tier and its eviction policy, whatever `settings` say.
+        It has its host tier and its eviction policy, whatever `settings` say. `shared`: a tier behind the host tier;
+        raises ValueError without one.
         """
         self.profile = profile
         self.stats = EngineStats()
@@ -59,6 +63,8 @@ class EngineCore:
         host = HostTier(profile, settings.host_kv_tokens) if settings.host_kv_tokens and pool is None else None
         self._pool = pool or KvPool(profile.kv_pages, profile.page_tokens, host, settings.eviction)
         self._shares_pool = pool is not None
+        self._pool.shared = shared
+        self._fetching = Fetching(self._pool, shared, shrink=profile.shrink) if shared is not None else None
         self._sessions = SessionTags(enabled=settings.session_radix_cache)
         self._batch = Batch(profile, self._pool, self.stats, settings)
         self._timer = IterationTimer(profile)
@@ -73,6 +79,8 @@ class EngineCore:
 
     def handle(self, event: Event, now_s: float) -> list[Effect]:
         """Do what is due at `now_s` and then the event; returns effects in order, WakeAt last."""
+        if self._fetching is not None:
+            self._take_fetched(self._fetching, now_s)
         self._advance(now_s)
         self._pool.at(now_s)
         match event:
@@ -94,9 +102,12 @@ class EngineCore:
             self._begin(now_s)
         effects = self._effects[:]
         self._effects.clear()
+        wake_s = NEVER_S if self._fetching is None else self._fetching.ready_s
         if self._end_s >= 0.0:
             ahead = self._batch.quiet_iterations and not self._progress
-            effects.append(WakeAt(self._plan()[-1] if ahead else self._end_s))
+            wake_s = min(wake_s, self._plan()[-1] if ahead else self._end_s)
+        if wake_s < NEVER_S:
+            effects.append(WakeAt(wake_s))
         return effects
 
     # Questions.
@@ -109,12 +120,12 @@ class EngineCore:
     @property
     def waiting(self) -> int:
         """Requests not started, or retracted."""
-        return len(self._batch.waiting)
+        return len(self._batch.waiting) + len(self._fetched())
 
     @property
     def waiting_tokens(self) -> int:
         """Tokens that waiting requests must fill, cached or not."""
-        return sum(request.fill_tokens for request in self._batch.waiting)
+        return sum(request.fill_tokens for request in (*self._batch.waiting, *self._fetched()))
 
     @property
     def idle(self) -> bool:
@@ -150,9 +161,12 @@ class EngineCore:
         holders = self._batch.holders()
         if not self._shares_pool:
             self._pool.check(holders)
-        assert {request.rid for request in [*holders, *self._batch.waiting]} == set(self._requests)
+        fetched = self._fetched()
+        assert {request.rid for request in [*holders, *self._batch.waiting, *fetched]} == set(self._requests)
         assert (self._end_s >= 0.0) == bool(holders), "a batch without an iteration, or the reverse"
-        assert self.idle or holders, "requests wait for nothing"
+        assert self.idle or holders or fetched, "requests wait for nothing"
+        if self._fetching is not None:
+            self._fetching.check()
 
     # Events.
 
@@ -169,9 +183,12 @@ class EngineCore:
             generation = self._sessions.join(arrival.session_id)
             request = EngineRequest(arrival, generation, now_s)
             self._requests[arrival.rid] = request
-            self._batch.enqueue(request)
-            self._make_way(now_s)
             self.stats.requests += 1
+            if self._fetching is not None and self._fetching.hold(request, now_s):
+                request.number = self._batch.waiting.take_number()
+            else:
+                self._batch.enqueue(request)
+                self._make_way(now_s)
 
     def _abort(self, abort: Abort, now_s: float) -> None:
         rids = [rid for rid in self._requests if rid == abort.rid or (not abort.exact and rid.startswith(abort.rid))]
@@ -185,6 +202,21 @@ class EngineCore:
         if self.idle:
             self._pool.clear()
             self._effects.append(Cleared())
+
+    def _fetched(self) -> list[EngineRequest]:
+        """Requests for which pages are read from a shared tier."""
+        return self._fetching.requests if self._fetching is not None else []
+
+    def _take_fetched(self, fetching: Fetching, now_s: float) -> None:
+        """Those whose pages are there by now may start, each from its own moment on."""
+        while (ready_s := fetching.ready_s) <= now_s:
+            self._advance(ready_s)
+            self._pool.at(ready_s)
+            request = fetching.take()
+            self._batch.enqueue(request, request.number)
+            self._make_way(ready_s)
+            if self._end_s < 0.0:
+                self._begin(ready_s)
 
     # Iterations.
 
@@ -261,7 +293,8 @@ class EngineCore:
             self._report(request)
         # The last token said was never fed back, so it has no KV.
         computed = request.fill_tokens - 1 if request in self._batch.decoding else request.prefilled_tokens
-        self._batch.drop(request)
+        if self._fetching is None or not self._fetching.drop(request):
+            self._batch.drop(request)
         if request.node is not None:
             self._pool.cache(request, computed)
             if reason != "abort":  # SGLang tags nothing then

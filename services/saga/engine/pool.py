@@ -14,6 +14,7 @@ from saga.engine.radix import RadixTree
 from saga.engine.radix_node import Node
 from saga.engine.request import EngineRequest
 from saga.engine.settings import Eviction
+from saga.engine.shared_tier import TierLink
 from saga.kv.pages import HASH_BYTES
 
 _HIGHEST_PRIORITY: Final = (1 << 63) - 1
@@ -28,6 +29,8 @@ class KvPool:
         self.capacity_pages = capacity_pages
         self.page_tokens = page_tokens
         self.host = host
+        self.shared: TierLink | None = None
+        """To a tier that other engines read, too; what is new to the host tier is written there."""
         self._eviction: Eviction = eviction
         self._by_priority = eviction == "priority"
         self.tree = self._new_tree()
@@ -69,6 +72,10 @@ class KvPool:
         if now_s > self._now_s:
             self._in_use_page_s += (self.tree.locked_pages + self.private_pages) * (now_s - self._now_s)
             self._now_s = now_s
+
+    def most_pages(self, request: EngineRequest) -> int:
+        """Pages of a request's prefix that may be cached: all but the page of its last token."""
+        return (request.fill_tokens - 1) // self.page_tokens
 
     def attach(self, request: EngineRequest) -> None:
         """Give a request the longest prefix, on the device, of what it must fill; all but its last token at most."""
@@ -184,6 +191,19 @@ class KvPool:
             if self.host is not None:
                 self.host.write(inserted.new_pages, self._now_s)
                 self.effects.extend(map(Removed, self.tree.trim_host()))
+            if self.shared is not None:
+                self.shared.write(inserted.new_hashes, self._now_s)
+
+    def receive(self, request: EngineRequest, pages: int) -> None:
+        """The first `pages` pages of a request that waits are in the host tier now: read from a shared one."""
+        hashes = request.output.page_hashes(request.fill_tokens)[: pages * HASH_BYTES]
+        inserted = self.tree.insert_host(hashes, request.priority)
+        if inserted.new_hashes:
+            first_page = pages - inserted.new_pages
+            self.effects.append(
+                Stored(request.rid, inserted.parent_tip, inserted.new_hashes, first_page, request.session_id)
+            )
+            self.effects.extend(map(Removed, self.tree.trim_host()))
 
     def _prioritise(self, request: EngineRequest, node: Node, full_pages: int) -> None:
         """Pages that a request computed or shares matter as much as it does; its prompt, once it says more, one more.

@@ -108,6 +108,24 @@ class RadixTree:
             self._offer(node)
         return Inserted(node, len(new_hashes) // HASH_BYTES, parent_tip, new_hashes)
 
+    def insert_host(self, hashes: bytes, priority: int = 0) -> Inserted:
+        """Put the pages of a whole prefix into the host tier, as far as neither tier has them; trim it afterwards."""
+        self._uses += 1
+        node, offset = self._walk(self.root, hashes, 0, len(hashes), host=True)
+        parent_tip = node.tip
+        new_hashes = hashes[offset:]
+        if new_hashes:
+            leaf = Node(node, new_hashes, priority)
+            leaf.device = False
+            self.prioritise(node, priority)
+            leaf.used_at = self._uses
+            node.children[new_hashes[:HASH_BYTES]] = leaf
+            self.total_pages += leaf.pages
+            self.changes += 1
+            self._order.offer_host(leaf)
+            node = leaf
+        return Inserted(node, len(new_hashes) // HASH_BYTES, parent_tip, new_hashes)
+
     def fetch(self, node: Node, above: Node) -> int:
         """Put `node` and its ancestors below `above`, which is on the device, on the device; returns their pages."""
         pages = self._fetch(node, above)

@@ -27,6 +27,7 @@ class EngineRequest:
         "join",
         "max_new_tokens",
         "node",
+        "number",
         "output",
         "planned_tokens",
         "prefilled_tokens",
@@ -70,6 +71,8 @@ class EngineRequest:
     held_tokens: int
     """Tokens that the pages it holds have room for."""
     node: Node | None
+    number: int
+    """Its place in the queue, taken while pages are read for it; 0: none."""
     tree_pages: int
     private_pages: int
     cached_tokens: int
@@ -95,6 +98,7 @@ class EngineRequest:
         self.prefilled_tokens = 0
         self.held_tokens = 0
         self.node = None
+        self.number = 0
         self.tree_pages = 0
         self.private_pages = 0
         self.cached_tokens = 0

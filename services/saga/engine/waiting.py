@@ -83,12 +83,18 @@ class WaitingQueue:
             prefix = hashes[at - HASH_BYTES : at]  # hashes chain: one says all before it
         return hashes, (fill_tokens - 1) // self._page_tokens, prefix
 
-    def add(self, request: EngineRequest) -> None:
-        """Queue a request behind those that come before it."""
+    def take_number(self) -> int:
+        """A place in the queue for one that cannot be tried yet."""
         self._added += 1
+        return self._added
+
+    def add(self, request: EngineRequest, number: int = 0) -> None:
+        """Queue a request behind those that come before it, or with a `number` where that was taken."""
+        number = number or self.take_number()
+        self._order_of = None
         priority = -request.priority if self._by_priority else 0
         output = -request.max_new_tokens if self._by_output else 0
-        bisect.insort(self._entries, ((priority, output), self._added, request))
+        bisect.insort(self._entries, ((priority, output), number, request))
         if self._by_prefix:
             self._order.insert(0, request)
             self._keys[request.rid] = self._key(request)

@@ -26,6 +26,7 @@ class Board:
     def __init__(self) -> None:
         self.index = ResidencyIndex()
         self.workers: dict[WorkerId, Worker] = {}
+        self.shares_tiers = False  # a worker has named a KV tier that it shares
         self.steps: dict[StepId, Step] = {}
         self.leases: dict[LeaseId, Lease] = {}
         self.lease_accounts = LeaseAccounts()
@@ -156,6 +157,7 @@ class Board:
                     worker.homed_tokens += session.context_tokens
         elif fresh:
             worker.suspect_until_s = 0.0
+        self.shares_tiers = self.shares_tiers or bool(hello.shared_tier)
         if worker.hello is not hello:
             worker.hello, worker.plain = hello, None
         worker.seen_s = now_s

@@ -11,6 +11,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     worker_id: WorkerId
     is_home: bool = False  # of the step's session, or of its workflow when that has run nowhere
     cached_tokens: int  # of the step's prompt, resident there
+    shared_tokens: int = 0  # of the step's prompt after those: in a tier that it shares with others, read from there
     coming_tokens: int = 0  # of the step's prompt, in those that run there now: resident once they are prefilled
     leases: int
     slots: int = 1 << 30  # leases that it takes at most, look-ahead included
@@ -26,4 +27,5 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     output_s_per_token: float = 0.0
     context_s_per_token: float = 0.0
     load_s_per_token: float = 0.0  # from its host tier; 0: there is none
+    shared_load_s_per_token: float = 0.0  # from a tier that it shares
     speed: float = 1.0  # engine-seconds per second

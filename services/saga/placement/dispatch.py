@@ -217,7 +217,8 @@ class Dispatcher:
         cached = cached_tokens(pages, hello.page_tokens, ready.prompt_tokens)
         self._leases_given += 1
         lease_id = LeaseId(f"{self.fence:012x}{self._leases_given:08x}")
-        engine_s = hello.cost.step_s(ready.prompt_tokens, cached, step.tokens - ready.prompt_tokens)
+        had = cached + (self._candidates.one(worker, step, session).shared_tokens if hello.shared_tier else 0)
+        engine_s = hello.cost.step_s(ready.prompt_tokens, had, step.tokens - ready.prompt_tokens)
         waited: WaitCause = step.wait_cause
         tag, told = self._tag(session, step) if hello.session_tags else (NO_TAG, [])
         ran_at = session.ran_at

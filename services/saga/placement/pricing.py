@@ -31,6 +31,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     wait_s: float  # until it may start there
     prefill_s: float  # of what is not resident there
     load_s: float  # of what is resident, but in the host tier
+    shared_s: float  # of reading from a tier that it shares what is not resident there; its engine goes on
     decode_s: float  # of its answers, and of its session's to come, beside what runs there now
     interference_s: float  # for those that run there: they stall while it is prefilled, their passes read its context
     behind_s: float = 0.0  # for those who wait behind it there: each starts later by its work
@@ -39,13 +40,12 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def total_s(self) -> float:
         """All of it."""
-        own_s = self.wait_s + self.prefill_s + self.load_s + self.decode_s
-        return own_s + self.interference_s + self.behind_s + self.displaced_s
+        return self.now_s + self.decode_s + self.interference_s + self.behind_s + self.displaced_s
 
     @property
     def now_s(self) -> float:
         """Of this step alone, to whoever pays: what a move must save."""
-        return self.wait_s + self.prefill_s + self.load_s
+        return self.wait_s + self.prefill_s + self.load_s + self.shared_s
 
 
 class Placed(Decision[WorkerId], frozen=True, gc=False):
@@ -69,7 +69,9 @@ def price(step: StepReady, candidate: Candidate, *, returns: float = RETURNS) ->
     c = candidate
     prompt_tokens, output_tokens = step.prompt_tokens, min(OUTPUT_TOKENS, step.max_output_tokens)
     prompt_s = c.prompt_s_per_token or UNKNOWN_PROMPT_S
-    prefill_s = max(0, prompt_tokens - max(c.cached_tokens, c.coming_tokens)) * prompt_s
+    resident_tokens = max(c.cached_tokens, c.coming_tokens)
+    shared_tokens = max(0, c.cached_tokens + c.shared_tokens - resident_tokens)
+    prefill_s = max(0, prompt_tokens - resident_tokens - shared_tokens) * prompt_s
     beyond_device = max(0.0, 1.0 - c.kv_tokens / c.homed_tokens) if c.homed_tokens else 0.0
     answers = (1.0 + returns) * output_tokens
     # Whoever is at home there runs there again and again: what runs this moment says less. Contexts grow to the usual.
@@ -85,6 +87,7 @@ def price(step: StepReady, candidate: Candidate, *, returns: float = RETURNS) ->
         wait_s=wait_s(c, prompt_tokens + output_tokens),
         prefill_s=prefill_s / c.speed,
         load_s=c.cached_tokens * c.load_s_per_token * beyond_device / c.speed,
+        shared_s=shared_tokens * c.shared_load_s_per_token / c.speed,
         decode_s=answers * pass_s / c.speed,
         interference_s=(c.leases * prefill_s + sharers * answers * context_tokens * c.context_s_per_token) / c.speed,
         behind_s=c.behind_engine_s / c.speed,

@@ -139,6 +139,8 @@ class Session:
         "context_tokens",
         "hashes",
         "home",
+        "kept",
+        "kept_in",
         "moved_at",
         "ran_at",
         "root",
@@ -155,11 +157,17 @@ class Session:
         self.stride = 1
         self.home: WorkerId = WorkerId("")
         self.context_tokens = 0
+        self.kept_in = ""  # the shared tier that its last step's worker writes to
+        self.kept = b""  # page hashes of that step's prompt
         self.ran_at: WorkerId = WorkerId("")  # its last step
         self.steps = 0  # granted
         self.moved_at = -STICKY_STEPS  # of them, when it was last stolen
         self.answered: dict[SessionId, None] = {}  # its sub-agents that ended with an answer, not with a tool call
         self.tagged: Tagged | None = None  # None: this leader has granted none of its steps yet
+
+    def keeps(self, tier: str) -> None:
+        """Its last step's worker writes to this shared tier; empty: to none."""
+        self.kept_in, self.kept = (tier, self.hashes) if tier and self.stride == 1 else ("", b"")
 
     def extend(self, base_pages: int, base_tip: bytes, new_hashes: bytes, stride: int) -> bool:
         """Take over a step's chain. False when its base is not what is known here: ask for the whole."""

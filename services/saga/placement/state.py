@@ -231,6 +231,8 @@ class PlacementState:
         else:
             session = self.board.session(finished.session, finished.root)
             self.board.settle(session, finished.worker_id, finished.prompt_tokens + finished.output_tokens)
+            worker = self.board.workers.get(finished.worker_id)
+            session.keeps(worker.hello.shared_tier if worker is not None else "")
             if not finished.tools and finished.finish_reason != "tool_calls":
                 self.board.answers(finished.session, finished.parent, finished.root)
             self._presence.drains.finished(finished)

@@ -1,6 +1,7 @@
 """Which waiting step starts elsewhere than where it waits: the choice behind a Protocol. Asked at each tick.
 
-A generating step never moves. What is stolen starts without its cache; its old home lets the session's tag go.
+A generating step never moves. What is stolen starts without its cache, or with what a shared tier has of it; its old
+home lets the session's tag go.
 `IdleAndUneven` is the published rule, `SavedWait` ours.
 """
 
@@ -79,6 +80,7 @@ class SavedWait:
     Waiting is saved to the step itself, and to those behind it, who come earlier by what it would have taken. Each
     second of wait that is saved is one; each second of prefill is counted for the step itself and, by as much, for
     the engine that could have done something else: so what is regenerated never exceeds the waiting that was saved.
+    What a shared tier has is read while the engine goes on, so that costs the step alone.
     """
 
     every_s = 0.25
@@ -96,7 +98,8 @@ class SavedWait:
         best = prices[0]
         saved_s = stays.wait_s + stays.behind_s - best.wait_s
         moving_s = max(0.0, best.prefill_s - stays.prefill_s) + max(0.0, best.load_s - stays.load_s)
-        worth = saved_s > self._clearly * moving_s and best.total_s < stays.total_s
+        reading_s = max(0.0, best.shared_s - stays.shared_s)
+        worth = saved_s > self._clearly * moving_s + reading_s and best.total_s < stays.total_s
         return Placed(best.worker_id if worth else NO_WORKER, "saves_wait" if worth else "dearer", (best, stays))
 
 

@@ -26,6 +26,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     lease_ttl_s: float = 6.0  # of a lease of which only a renewal was heard
     poll_s: float = 0.5  # between two looks at the engine
     resync_jitter_s: float = 0.2  # a snapshot starts at a random moment of this span
+    shared_tier: str = ""  # name of the store that the engine shares its KV through (HiCache L3); empty: none
+    shared_tokens_per_s: float = 0.0  # of KV that the engine reads from there
     nats_url: str = DEFAULT_NATS_URL
     cell: str = "main"
 
@@ -39,6 +41,12 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("tag_ttl_s", "tag_cap_s", "lease_ttl_s", "poll_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.shared_tier and not _NAME.fullmatch(self.shared_tier):
+            raise ValueError(f"shared_tier {self.shared_tier!r} is not 1 to 64 letters, digits, - or _")
+        if not 0 <= self.shared_tokens_per_s < float("inf"):
+            raise ValueError(f"shared_tokens_per_s must be a rate, not {self.shared_tokens_per_s}")
+        if bool(self.shared_tier) != bool(self.shared_tokens_per_s):
+            raise ValueError("shared_tier and shared_tokens_per_s go together: name the store, and say how fast it is")
         if self.resync_jitter_s < 0:
             raise ValueError(f"resync_jitter_s must not be negative, but is {self.resync_jitter_s}")
 

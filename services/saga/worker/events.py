@@ -27,6 +27,8 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     cost: CostModel = CostModel()
     host_kv_tokens: int = 0  # 0: no host KV tier
     load_s_per_token: float = 0.0  # from there; 0: unknown
+    shared_tier: str = ""  # behind the host tier, shared with other engines; empty: none
+    shared_load_s_per_token: float = 0.0  # from there
 
 
 class Restored(msgspec.Struct, frozen=True):

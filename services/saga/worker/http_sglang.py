@@ -65,6 +65,7 @@ class _ServerInfo(msgspec.Struct):
     enable_hierarchical_cache: bool = False
     hicache_ratio: float | None = None  # host tier over device, in tokens, while no size is given
     hicache_size: float | None = None  # GB
+    hicache_storage_backend: str | None = None
     kv_events: _KvEventsBlock | None = None
     saga_engine: _Simulated | None = None  # not in SGLang
 
@@ -99,6 +100,7 @@ class EngineView(msgspec.Struct, frozen=True):
     started_at: float  # wall time; 0: the engine does not say
     version: str
     retention_file: str  # where our plugin in the engine reads what tags are worth; empty: there is none
+    storage: str  # backend behind the host tier; empty: none
 
 
 class SglangHttp:
@@ -146,6 +148,7 @@ class SglangHttp:
             started_at=simulated.started_at,
             version=info.version,
             retention_file=_retention_file(info),
+            storage=(info.hicache_storage_backend or "") if info.enable_hierarchical_cache else "",
         )
 
     async def load(self) -> LoadSeen:

@@ -50,6 +50,8 @@ class Presence:
             cost=facts.cost,
             host_kv_tokens=facts.host_kv_tokens,
             load_s_per_token=facts.load_s_per_token,
+            shared_tier=facts.shared_tier,
+            shared_load_s_per_token=facts.shared_load_s_per_token,
         )
         return self.hello
 

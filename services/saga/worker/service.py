@@ -54,6 +54,7 @@ from saga.worker.making import Making, make_core
 from saga.worker.pool_fit import misfit
 from saga.worker.presence import NEVER_S
 from saga.worker.retention_ring import RetentionRing
+from saga.worker.sharing import with_shared_tier
 from saga.worker.zmq_events import KvEventStream, Restarted
 
 RETRY_S: Final = 0.25  # between two tries to attach
@@ -202,10 +203,12 @@ class Agent:
         try:
             while True:
                 view = await self._find_engine()
+                tier, tokens_per_s = self._config.shared_tier, self._config.shared_tokens_per_s
+                facts = with_shared_tier(view.facts, tier, tokens_per_s, view.storage, self._config.engine_url)
                 self._epoch = max(self._epoch + 1, int(self._clock.wall_s() * 1000))
                 stream = KvEventStream(context, view.events_endpoint, view.replay_endpoint, view.topic)
                 self._channel = RetentionChannel(view.retention_file)
-                self.feed(Attached(view.facts, self._epoch))
+                self.feed(Attached(facts, self._epoch))
                 if view.version != PROVEN_VERSION:
                     log.warning("worker.unproven_version", version=view.version or "unknown", proven=PROVEN_VERSION)
                 if self._config.retention != "lru" and not view.facts.session_tags:

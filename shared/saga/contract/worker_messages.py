@@ -25,6 +25,8 @@ class WorkerHello(Message, frozen=True, kw_only=True, gc=False):
     cost: CostModel = CostModel()
     host_kv_tokens: int = 0  # of its host KV tier, which has a copy of all that the engine cached; 0: there is none
     load_s_per_token: float = 0.0  # engine-seconds to load KV back from there; 0: unknown
+    shared_tier: str = ""  # a KV store of this name has all it caches, for the others that name it; empty: none
+    shared_load_s_per_token: float = 0.0  # engine-seconds to read KV from there; its engine computes meanwhile
 
 
 class Heartbeat(Message, frozen=True, kw_only=True, gc=False):

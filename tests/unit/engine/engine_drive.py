@@ -8,6 +8,7 @@ from saga.engine.core import EngineCore
 from saga.engine.events import Arrive, Cleared, Finished, FixedOutput, Progress, Rejected, Removed, Stored
 from saga.engine.profile import Profile, load_profile
 from saga.engine.settings import EngineSettings
+from saga.engine.shared_tier import TierLink
 from saga.kernel.effects import Tick, WakeAt
 from saga.kv.pages import HASH_BYTES
 
@@ -34,8 +35,11 @@ def hashes_of(tokens: str, page_tokens: int = PAGE) -> bytes:
 class Drive:
     """An engine, its virtual clock, and what it said."""
 
-    def __init__(self, profile: Profile | None = None, *, progress: bool = True, **settings) -> None:
-        self.core = EngineCore(profile or small_profile(), EngineSettings(**settings), progress=progress)
+    def __init__(
+        self, profile: Profile | None = None, *, progress: bool = True, shared: TierLink | None = None, **settings
+    ) -> None:
+        settings = EngineSettings(**settings)
+        self.core = EngineCore(profile or small_profile(), settings, progress=progress, shared=shared)
         self.now_s = 0.0
         self.wake_s: float | None = None
         self.wakes = 0

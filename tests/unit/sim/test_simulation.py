@@ -149,6 +149,24 @@ def test_a_host_tier_loads_back_what_was_prefilled_again_without_it():
     assert sum(task.tct_s for task in with_it.measured) < sum(task.tct_s for task in without.measured)
 
 
+def test_a_shared_tier_brings_what_other_engines_have_computed():
+    host = RunSpec("webarena", "round-robin", "small", 42, pressure=0.5, workers=2, tasks=70, host_tier="on")
+    alone, shared = simulate(host, check=True), simulate(structs.replace(host, host_tier="shared"), check=True)
+    assert alone.shared_loaded_tokens == 0
+    assert shared.shared_loaded_tokens > 0
+    assert shared.regenerated_tokens < alone.regenerated_tokens / 10
+    assert len(shared.measured) >= 10
+    assert sum(task.tct_s for task in shared.measured) < sum(task.tct_s for task in alone.measured)
+
+
+def test_a_shared_tier_that_the_cluster_lacks_is_refused_before_anything_runs(tmp_path):
+    cluster = tmp_path / "cluster.toml"
+    cluster.write_text('name = "apart"\nprofile = "a100x4-llama3-70b"\nworkers = 2\n')
+    asked = Comparison("webarena", cluster=str(cluster), systems=("saga",), pressures=(1.0,), host_tiers=("shared",))
+    with pytest.raises(ClusterError, match=r"cluster apart has no \[shared_tier\]"):
+        compare([asked], told=lambda _: None)
+
+
 def test_a_host_tier_that_the_profile_lacks_is_refused_before_anything_runs(tmp_path):
     profile = (resources.files("saga.engine") / "profiles" / "a100x4-llama3-70b.toml").read_text()
     bare = "\n".join(line for line in profile.splitlines() if not line.startswith("host_"))

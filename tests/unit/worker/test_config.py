@@ -31,6 +31,10 @@ def test_the_id_follows_from_the_engine():
         ("TAG_TTL_S", "soon", "SAGA_WORKER_TAG_TTL_S"),
         ("RESYNC_JITTER_S", "-1", "must not be negative"),
         ("RETENTIONS", "tags", "known are"),
+        ("SHARED_TIER", "a.b", "letters"),
+        ("SHARED_TIER", "flash", "go together"),
+        ("SHARED_TOKENS_PER_S", "40000", "go together"),
+        ("SHARED_TOKENS_PER_S", "-1", "must be a rate"),
     ],
 )
 def test_what_cannot_work_stops_the_start(name, value, says):

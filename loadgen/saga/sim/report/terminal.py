@@ -15,7 +15,7 @@ def print_report(out: Console, report: Report) -> None:
     for condition, systems in by_condition(report.runs).items():
         first = next(iter(systems.values()))[0]
         users = f" ({first.users} users)" if first.users else ""
-        tier = ", host tier on" if condition.host_tier == "on" else ""
+        tier = f", host tier {condition.host_tier}" if condition.host_tier != "off" else ""
         baseline = best_baseline(systems)
         title = (
             f"{condition.workload} on {condition.cluster}, {condition.at}{users}{tier}, "
