@@ -47,6 +47,19 @@ def test_an_overdue_task_counts_nothing():
     assert told.of(TENANT) == 1.0
 
 
+def test_a_backlog_of_overdue_tasks_leaves_nothing_to_rescue():
+    """They are older and go first, so a task behind them will be late as well, however large the share."""
+    few, many = weights(work=10.0), weights(work=10.0)
+    for told, overdue in ((few, 2), (many, 20)):
+        for number in range(overdue):
+            told.begun(workflow(number, 50.0))
+        told.begun(workflow(99, 150.0))
+        told.now_s = 60.0
+
+    assert few.of(TENANT) == pytest.approx(1.0 + 10.0 / 90.0)
+    assert many.of(TENANT) == 1.0
+
+
 def test_a_deadline_sooner_than_the_task_could_end_is_as_good_as_the_one_it_could_meet():
     told = [weights(work=5.0, least_s=50.0) for _ in range(2)]
     told[0].begun(workflow(1, 0.001))
