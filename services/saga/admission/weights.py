@@ -3,8 +3,9 @@
 Urgency is the published sum over a tenant's unfinished tasks of work left over time to deadline, here per engine of
 their pool: the share of the pool that it would take to be on time. It raises a weight to twice the guaranteed one at
 most. Deadlines cannot buy more: an overdue task counts nothing, nor does one that would be late at twice the tenant's
-share, with those that are due before it or overdue; and a task needs at least the time that its own work and its own tool calls
-take, whatever deadline it names. So a flood is not urgent for being large. Called by `fairness.py` and `turns.py`.
+share, with those that are due before it or overdue; and a task needs at least the time that its own work and its own
+tool calls take, whatever deadline it names. So a flood is not urgent for being large. Called by `fairness.py` and
+`turns.py`.
 """
 
 from bisect import bisect_right, insort
