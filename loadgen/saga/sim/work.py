@@ -70,7 +70,8 @@ class Work:
         prefill_s = 0.0
         if moves:
             hello = board.workers[grant.worker_id].hello
-            prefill_s = max(0, grant.left_tokens - grant.cached_tokens) * hello.cost.prompt_s_per_token
+            if not hello.shared_tier:  # else they are read from there
+                prefill_s = max(0, grant.left_tokens - grant.cached_tokens) * hello.cost.prompt_s_per_token
             self.moves += 1
             self.moved_prefill_s += prefill_s
             self.moved_saved_s += saved_s
