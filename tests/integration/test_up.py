@@ -166,8 +166,7 @@ async def test_up_says_what_is_wrong_in_one_line_and_exits_2(tmp_path):
         (
             ["--system", "nonesuch"],
             {},
-            "saga up: unknown system 'nonesuch'; known are least-loaded, prefix-aware, round-robin, saga,"
-            " saga-no-forecasts, saga-no-tags, session-affinity\n",
+            "saga up: unknown system 'nonesuch'; known are least-loaded, prefix-aware, round-robin, saga, ",
         ),
         ([], {"SAGA_NATS_URL": "nats://127.0.0.1:1"}, "saga up: NATS is not reachable at nats://127.0.0.1:1"),
     ):
