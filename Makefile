@@ -123,7 +123,7 @@ bench-shared-tier: $(STAMP) ## A KV store that all engines share, behind their h
 	$(BIN)/saga bench suite shared-tier --jobs $(JOBS) --keep .saga/runs --json bench-shared-tier.json
 	$(BIN)/saga bench report --json bench-shared-tier.json --markdown bench-shared-tier.md
 
-bench-sweep: $(STAMP) ## With and without the active set, pressures 0.25 to 8, ten seeds (hours)
+bench-sweep: $(STAMP) ## With and without the active set, pressures 0.25 to 8, one to ten seeds (hours)
 	$(BIN)/saga bench suite sweep --jobs $(JOBS) --keep .saga/runs --json bench-sweep.json
 	$(BIN)/saga bench report --json bench-sweep.json --markdown bench-sweep.md
 
