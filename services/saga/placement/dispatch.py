@@ -1,16 +1,13 @@
 """The start of steps: who is next for a slot, where a homeless step goes, and the grant that says so."""
 
-from collections.abc import Callable, Sequence
-
 from saga.contract.ids import NO_WORKER, LeaseId, PoolId, SessionId, SessionTag, StepId, WorkerId, session_tag
 from saga.contract.messages import Grant, NeedChain, SessionsReleased, StepReady, WaitCause
 from saga.contract.subjects import Subjects
-from saga.kernel.effects import Decision, Effect, Log, Publish
+from saga.kernel.effects import Effect, Log, Publish
 from saga.kernel.steps import Move
 from saga.placement.board import Board
-from saga.placement.candidate import Candidate
 from saga.placement.candidates import Candidates, cached_tokens
-from saga.placement.moves import Moves
+from saga.placement.moves import Moves, Weighing
 from saga.placement.policy import PlacementPolicy
 from saga.placement.preemption import PREEMPTS, Preempting, Stakes
 from saga.placement.pricing import Placed
@@ -23,7 +20,6 @@ LEASE_TTL_S = 5.0  # taken, it dies after this without renewal
 NO_TAG = SessionTag("")  # the engine keeps none
 
 Effects = list[Effect]
-Weighing = Callable[[StepId, Sequence[Candidate], Decision[WorkerId]], None]
 
 
 class Dispatcher:
@@ -56,8 +52,13 @@ class Dispatcher:
         self._supersede = supersede
         self._admission_fence = 0
         self._leases_given = 0
-        # Who wants to know what was chosen from.
-        self.weighed: Callable[[StepId, Sequence[Candidate], Decision[WorkerId]], None] | None = None
+        self._weighed: Weighing | None = None
+
+    def explain_to(self, weighed: Weighing) -> None:
+        """Say of each choice of a policy what it was made from."""
+        self._weighed = weighed
+        if self._moves is not None:
+            self._moves.weighed = weighed
 
     def stale_admission(self, fence: int) -> bool:
         """Whether this comes from an admission that has been replaced."""
@@ -182,8 +183,8 @@ class Dispatcher:
             candidates = self._candidates.of(workers, step, session)
             decision = self._policy.choose(step.admitted.step, candidates)
             step.prices = decision.prices if isinstance(decision, Placed) else ()
-            if self.weighed is not None:
-                self.weighed(step_id, candidates, decision)
+            if self._weighed is not None:
+                self._weighed(step_id, candidates, decision)
             best = self._board.workers[decision.choice]
             waiting = self._board.at_home.get(decision.choice)
             if not waiting and self._room(best, step):

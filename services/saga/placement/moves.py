@@ -6,10 +6,11 @@ from functools import partial
 from msgspec.structs import replace
 
 from saga.contract.ids import StepId, WorkerId
-from saga.kernel.effects import Effect
+from saga.kernel.effects import Decision, Effect
 from saga.placement.board import Board
+from saga.placement.candidate import Candidate
 from saga.placement.candidates import Candidates
-from saga.placement.pricing import price
+from saga.placement.pricing import Placed, price
 from saga.placement.records import STICKY_STEPS, Step, Worker
 from saga.placement.stealing import Load, MovePolicy, StealPolicy
 
@@ -18,6 +19,7 @@ LOOKED_AT = 4  # steps of each queue at one tick: the first in line, which nobod
 Effects = list[Effect]
 GrantIt = Callable[[StepId, Worker, str, float], Effects]
 Room = Callable[[Worker, Step], bool]
+Weighing = Callable[[StepId, Sequence[Candidate], Decision[WorkerId]], None]
 
 
 class Moves:
@@ -40,6 +42,7 @@ class Moves:
         self._grant = grant
         self._granted = granted
         self._moved = 0
+        self.weighed: Weighing | None = None  # who wants to know what a move was chosen from
         # Once: what a class has is slow to find out, and steps wait often.
         self._run: Callable[[float], Effects] = (
             partial(self._by_load, policy) if isinstance(policy, StealPolicy) else partial(self._by_price, policy)
@@ -70,8 +73,14 @@ class Moves:
         """This policy asks for no prices, whoever asks why will."""
         step = self._board.steps[step_id]
         session = self._board.session(step.admitted.step.session, step.admitted.step.root)
-        both = (self._candidates.one(worker, step, session) for worker in (thief, self._board.workers[victim]))
-        step.prices = tuple(price(step.admitted.step, one, returns=0.0) for one in both)
+        both = [self._candidates.one(worker, step, session) for worker in (thief, self._board.workers[victim])]
+        prices = tuple(price(step.admitted.step, one, returns=0.0) for one in both)
+        self._tell(step_id, both, Placed(thief.hello.worker_id, "stolen", prices))
+
+    def _tell(self, step_id: StepId, candidates: Sequence[Candidate], placed: Placed) -> None:
+        self._board.steps[step_id].prices = placed.prices
+        if self.weighed is not None:
+            self.weighed(step_id, candidates, placed)
 
     def _load(self, worker: Worker, now_s: float) -> Load:
         worker_id = worker.hello.worker_id
@@ -118,10 +127,11 @@ class Moves:
             queued_engine_s=sum(ahead_s),
             behind_engine_s=behind * step.engine_s,
         )
-        placed = policy.move(ready, home, self._candidates.of(others, step, session))
+        candidates = self._candidates.of(others, step, session)
+        placed = policy.move(ready, home, candidates)
         if not placed.choice:
             return []
-        step.prices = placed.prices
+        self._tell(step_id, [*candidates, home], placed)
         session.moved_at = session.steps
         self._moved += bool(session.ran_at)  # who has not run anywhere yet leaves nothing behind
         return self._grant(step_id, self._board.workers[placed.choice], placed.reason, now_s)

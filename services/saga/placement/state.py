@@ -89,7 +89,8 @@ class PlacementState:
         self._leasing = Leasing(self.board, self._dispatch, self._presence)
         self.trust = Trust(self.board, self._dispatch, subjects, judges=not policy.engine_queues)
         self._stories = PlacementStories(self.board, self._barred) if stories else None
-        self._dispatch.weighed = self._stories.weighed if self._stories is not None else None
+        if self._stories is not None:
+            self._dispatch.explain_to(self._stories.weighed)
         self._word = GatewayWord(self.board, self._dispatch, self._leasing, self._presence, subjects)
 
     @property
@@ -123,7 +124,7 @@ class PlacementState:
                 effects = self._reconnected(now_s)
         if self.leading:
             effects += self.trust.revise(message, now_s) if message is not None or isinstance(event, Tick) else []
-            if self._stories is not None and message is not None:
+            if self._stories is not None:
                 self._stories.said(message, effects, now_s)
         self.trust.followed(message, effects, now_s)
         if self.leading:

@@ -204,8 +204,9 @@ class PlacementStories:
         """A policy was asked where the step goes."""
         self._opened(step_id).choice = Choice(candidates, decision)
 
-    def said(self, message: Message, effects: Iterable[Effect], now_s: float) -> None:
-        """After the books have changed: what was granted, and where a step waits that was not."""
+    def said(self, message: Message | None, effects: Iterable[Effect], now_s: float) -> None:
+        """After the books have changed: what was granted, and where a step waits that was not. `message`: None at a
+        tick, when steps move."""
         for effect in effects:
             if isinstance(effect, Publish) and isinstance(effect.message, Grant):
                 self._granted(effect.message, now_s)

@@ -1,10 +1,14 @@
 """What placement tells of a step: where it waited, where it went and what was weighed, what was cached and why not."""
 
+from random import Random
+
+import pytest
 from msgspec import Struct
 from placement_story import POOL, Story, admitted, hello, step_id
 
 from saga.contract.ids import GatewayId, TenantId
 from saga.contract.messages import (
+    CostModel,
     Grant,
     Heartbeat,
     PagesRemoved,
@@ -19,6 +23,7 @@ from saga.contract.why_messages import StepTold
 from saga.kernel.effects import Answer, Decision, Promoted, Received, Tick
 from saga.placement.policy import CheapestStart
 from saga.placement.state import PlacementState
+from saga.placement.stealing import IdleAndUneven, SavedWait
 
 PAGES = b"".join(number.to_bytes(8, "big") for number in range(1, 61))
 OTHER = b"".join(number.to_bytes(8, "big") for number in range(101, 161))
@@ -27,10 +32,10 @@ OTHER = b"".join(number.to_bytes(8, "big") for number in range(101, 161))
 class Told(Story):
     """A placement that remembers."""
 
-    def __init__(self, policy=None, **fields) -> None:
+    def __init__(self, policy=None, stealing=None, **fields) -> None:
         super().__init__(workers=0)
         policy = policy or CheapestStart()
-        self.core = PlacementState("p0", Subjects(), policy, lookahead=0, now_s=10.0, stories=True)
+        self.core = PlacementState("p0", Subjects(), policy, stealing, lookahead=0, now_s=10.0, stories=True)
 
         self.tell(Promoted(7))
         for number in range(2):
@@ -164,6 +169,23 @@ def test_a_step_that_waits_for_its_home_says_behind_whom():
         1,
         1,
     )
+
+
+@pytest.mark.parametrize(("stealing", "reason"), [(SavedWait(), "saves_wait"), (IdleAndUneven(Random(1)), "stolen")])
+def test_a_step_that_moves_tells_what_both_places_would_have_cost(stealing, reason):
+    story = Told(CheapestStart(), stealing, max_running=1, cost=CostModel(output_s_per_token=1e-2))
+    for number in range(3):
+        story.hear(admitted(number, session=f"s{number}", home="w0"))
+    story.now_s += 0.2
+    story.tell(Tick())
+
+    step = story.of(1)
+
+    assert words(step) == ["admitted", "waits", "granted"]
+    assert (step.moments[-1].worker, step.moments[-1].facts["reason"]) == ("w1", reason)
+    there, here = step.weighed
+    assert (there.worker, there.chosen, here.worker, here.chosen) == ("w1", True, "w0", False)
+    assert there.terms["wait_s"] == 0.0 < here.terms["wait_s"]
 
 
 def test_workers_that_are_given_nothing_are_named_with_the_reason():
