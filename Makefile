@@ -139,7 +139,7 @@ bench-cache: $(STAMP) ## Eviction alone, against Belady and the best causal poli
 	@set -e; for workload in coding-sessions swe-bench webarena; do \
 	  $(BIN)/saga bench cache --workload $$workload --policy $(CACHE_POLICIES) --json bench-cache-$$workload.json; done
 
-bench-report: $(STAMP) bench-cache ## All that docs/evaluation.md shows (hours; goes on when interrupted)
+bench-report: $(STAMP) bench-cache ## The full report, all systems: docs/evaluation-results.md and charts (hours; goes on when interrupted)
 	$(BIN)/saga bench suite report --jobs $(JOBS) --keep .saga/runs --json bench-report.json --details bench-details.json
 	$(BIN)/saga bench suite ablation --jobs $(JOBS) --keep .saga/runs --json bench-ablation.json
 	$(BIN)/saga bench report --json bench-report.json --details bench-details.json --ablation bench-ablation.json \
