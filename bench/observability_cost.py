@@ -1,6 +1,6 @@
 """What metrics and traces cost: CPU seconds a request of a mesh that has both, beside one that has neither.
 
-    python bench/observability_cost.py [--on both|metrics|traces|nothing] [--pairs 16] [--output-tokens 32]
+    python bench/observability_cost.py [--on both|metrics|traces|nothing] [--pairs 130] [--output-tokens 32]
 
 One mesh is switched on and off while it takes requests, on-off-off-on, in the same processes: two meshes side by side
 differ by as much as is asked for, and `--on nothing` tells how much two halves of the same do. *On*: every process
@@ -231,8 +231,8 @@ def main() -> int:
     """Parse the flags and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--on", choices=("both", "metrics", "traces", "nothing"), default="both")
-    parser.add_argument("--pairs", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of half a pair; spans go out every 5")
+    parser.add_argument("--pairs", type=int, default=130)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of half a pair: so short that what others do on the machine meets both halves")
     parser.add_argument("--output-tokens", type=int, default=32)
     parser.add_argument("--json", type=Path)
     with tempfile.TemporaryDirectory(prefix="saga-silent-") as folder:

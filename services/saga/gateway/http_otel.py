@@ -58,11 +58,10 @@ class HandOver(OTLPSpanExporter):
 
     def export(self, noted: Sequence["Noted"]) -> SpanExportResult:  # type: ignore[override]
         """One batch."""
-        spans = [one.made() for one in noted]
         client = getattr(self, "_client", None)  # what sends, with retries, headers, compression: not its public face
         if client is None:
-            return super().export(spans)
-        sent = client.export(otlp.request(spans[0].resource.attributes, SCOPE.name, spans))
+            return super().export([one.made() for one in noted])
+        sent = client.export(otlp.request(resource().attributes, SCOPE.name, noted))
         return SpanExportResult.SUCCESS if sent.success else SpanExportResult.FAILURE
 
 

@@ -29,7 +29,7 @@ Attributes = dict[str, otlp.Value]
 class Noted:
     """A span that is over and not made yet. To OpenTelemetry's queue it is one that was sampled; others are dropped."""
 
-    __slots__ = ("_attributes", "_kind", "_name", "_parent", "_since_ns", "_trace", "_until_ns", "_well", "span_id")
+    __slots__ = ("attributes", "kind", "name", "parent", "since_ns", "span_id", "trace", "until_ns", "well")
 
     context = SpanContext(1, 1, is_remote=False, trace_flags=SAMPLED)
 
@@ -46,23 +46,23 @@ class Noted:
         well: bool = True,
     ) -> None:
         """`trace`: of which it is, as any span of it has it. `attributes`: asked for once it is made."""
-        self._name, self._kind, self._trace, self.span_id, self._parent = name, kind, trace, span_id, parent
-        self._attributes, self._well = attributes, well
-        self._since_ns, self._until_ns = times_ns
+        self.name, self.kind, self.trace, self.span_id, self.parent = name, kind, trace, span_id, parent
+        self.attributes, self.well = attributes, well
+        self.since_ns, self.until_ns = times_ns
 
     def made(self) -> ReadableSpan:
-        """As collectors take it."""
-        trace = self._trace
+        """As OpenTelemetry's own encoding takes it; `otlp.py` takes the note itself."""
+        trace = self.trace
         return ReadableSpan(
-            self._name,
+            self.name,
             SpanContext(trace.trace_id, self.span_id, False, SAMPLED, trace.trace_state),
-            self._parent,
+            self.parent,
             resource(),
-            self._attributes(),
-            kind=self._kind,
-            status=_UNSET if self._well else _ERROR,
-            start_time=self._since_ns,
-            end_time=self._until_ns,
+            self.attributes(),
+            kind=self.kind,
+            status=_UNSET if self.well else _ERROR,
+            start_time=self.since_ns,
+            end_time=self.until_ns,
             instrumentation_scope=SCOPE,
         )
 

@@ -10,58 +10,76 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:  # whoever has spans has it
-    from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind
+
+if TYPE_CHECKING:  # it knows this encoding
+    from saga.gateway.http_spans import Noted
 
 Value = str | int | float | tuple[str, ...]
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200  # of Span.flags
-_KINDS: Final = {"INTERNAL": 1, "SERVER": 2, "CLIENT": 3}
+_KINDS: Final = {SpanKind.INTERNAL: 1, SpanKind.CLIENT: 3}
 _TIMES: Final = struct.Struct("<BQBQ")  # start and end with their tags
 _DOUBLE: Final = struct.Struct("<Bd")
 _FLAGS: Final = struct.Struct("<BBI")
+_SHORT: Final = 0x80 - 4  # bytes of a key and a text, so that all lengths around them take one byte
+_SMALL: Final = 1 << 12  # whole numbers that are encoded once
+_HEADS: Final = [[bytes((field << 3 | _BYTES, size)) for size in range(0x80)] for field in range(16)]
+_TEXT_HEADS: Final = [bytes((2 << 3 | _BYTES, size + 2, 1 << 3 | _BYTES, size)) for size in range(_SHORT)]
 
 
-def request(resource: Mapping[str, object], scope: str, spans: Iterable["ReadableSpan"]) -> bytes:
+def request(resource: Mapping[str, object], scope: str, spans: Iterable["Noted"]) -> bytes:
     """An ExportTraceServiceRequest of one resource and one scope."""
     body = _part(1, _part(1, scope.encode())) + b"".join([_part(2, _span(span)) for span in spans])
     return _part(1, _part(1, _attributes(1, resource)) + _part(2, body))
 
 
-def _span(span: "ReadableSpan") -> bytes:
-    context, parent = span.context, span.parent
-    assert context is not None
+def _span(span: "Noted") -> bytes:
+    trace, parent = span.trace, span.parent
     flags = _HAS_IS_REMOTE | (_IS_REMOTE if parent is not None and parent.is_remote else 0)
-    parts = [
-        b"\x0a\x10",
-        context.trace_id.to_bytes(16, "big"),
-        b"\x12\x08",
-        context.span_id.to_bytes(8, "big"),
-    ]
-    if context.trace_state:
-        parts.append(_part(3, context.trace_state.to_header().encode()))
+    parts = [b"\x0a\x10", trace.trace_id.to_bytes(16, "big"), b"\x12\x08", span.span_id.to_bytes(8, "big")]
+    if trace.trace_state:
+        parts.append(_part(3, trace.trace_state.to_header().encode()))
     if parent is not None:
         parts += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
     parts += (
-        _part(5, span.name.encode()),
-        b"\x30" + _varint(_KINDS[span.kind.name]),
-        _TIMES.pack(7 << 3 | _FIXED64, span.start_time or 0, 8 << 3 | _FIXED64, span.end_time or 0),
-        _attributes(9, span.attributes or {}),
+        _part(5, span.name.encode("utf-8", "replace")),
+        b"\x30" + _varint(_KINDS[span.kind]),
+        _TIMES.pack(7 << 3 | _FIXED64, span.since_ns, 8 << 3 | _FIXED64, span.until_ns),
+        _attributes(9, span.attributes()),
+        b"\x7a\x00" if span.well else b"\x7a\x02\x18\x02",  # Status, code ERROR
+        _FLAGS.pack((16 << 3 & 0x7F) | _FIXED32 | 0x80, 16 << 3 >> 7, flags),
     )
-    parts.append(
-        b"\x7a\x00" if span.status.is_ok or span.status.is_unset else b"\x7a\x02\x18\x02"
-    )  # Status, code ERROR
-    parts.append(_FLAGS.pack((16 << 3 & 0x7F) | _FIXED32 | 0x80, 16 << 3 >> 7, flags))
     return b"".join(parts)
 
 
 def _attributes(field: int, attributes: Mapping[str, object]) -> bytes:
-    return b"".join([_part(field, _key(name) + _part(2, _any(value))) for name, value in attributes.items()])
+    parts: list[bytes] = []
+    for name, value in attributes.items():
+        key = _key(name)
+        if type(value) is str:  # most are; in one go, not a call for each layer
+            data = value.encode("utf-8", "replace")
+            if len(key) + len(data) < _SHORT:
+                parts += (_HEADS[field][len(key) + 4 + len(data)], key, _TEXT_HEADS[len(data)], data)
+                continue
+            value_part = _part(2, _part(1, data))
+        elif type(value) is int and 0 <= value < _SMALL:
+            value_part = _whole(value)
+        else:
+            value_part = _part(2, _any(value))
+        size = len(key) + len(value_part)
+        parts += (_HEADS[field][size] if size < 0x80 else _head(field, size), key, value_part)
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=256)  # names are ours
 def _key(name: str) -> bytes:
     return _part(1, name.encode())
+
+
+@lru_cache(maxsize=_SMALL)
+def _whole(value: int) -> bytes:
+    return _part(2, _any(value))
 
 
 def _any(value: object) -> bytes:
@@ -82,9 +100,11 @@ def _any(value: object) -> bytes:
 def _part(field: int, data: bytes) -> bytes:
     """A field with a length."""
     size = len(data)
-    if size < 0x80 and field < 16:  # most are
-        return bytes((field << 3 | _BYTES, size)) + data
-    return _varint(field << 3 | _BYTES) + _varint(size) + data
+    return (_HEADS[field][size] if size < 0x80 else _head(field, size)) + data
+
+
+def _head(field: int, size: int) -> bytes:
+    return bytes((field << 3 | _BYTES,)) + _varint(size)
 
 
 def _varint(number: int) -> bytes:
