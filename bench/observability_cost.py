@@ -232,7 +232,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--on", choices=("both", "metrics", "traces", "nothing"), default="both")
     parser.add_argument("--pairs", type=int, default=130)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of half a pair: so short that what others do on the machine meets both halves")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="of half a pair: short, so that both meet the same machine"
+    )
     parser.add_argument("--output-tokens", type=int, default=32)
     parser.add_argument("--json", type=Path)
     with tempfile.TemporaryDirectory(prefix="saga-silent-") as folder:
