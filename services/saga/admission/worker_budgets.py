@@ -100,7 +100,7 @@ class WorkerBudgets:
         refused = self._refused.get(claims.pool_id, {})
         margin = self._margins.setdefault(claims.pool_id, Margin(self._first_share))
         if self._learns:
-            margin.learn(claims, crowded=bool(refused))
+            margin.learn(claims, now_s, crowded=bool(refused))
         paused = self._overcommitted(claims, max(1.0, margin.share + KEEP_ABOVE))
         leaves = [root for _, root in strays] + [root for roots in paused.values() for root in roots]
         joining = Joining(claims, Bounds(margin.share, self._horizons), refused, paused.keys(), now_s)

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from admission_story import POOL, Story, ready, step_id
+from admission_story import POOL, Story, hello, ready, step_id
 from forecasts import forecast
 
 from saga.admission.margin import FIRST_SHARE, LEAST_SHARE, MOST_SHARE, Margin
@@ -79,7 +79,7 @@ def pool(spent_s: float, lost_s: float) -> Pool:
 def test_the_share_falls_with_what_is_lost_whoever_waits():
     margin = Margin()
 
-    margin.learn(pool(100.0, 50.0), crowded=False)
+    margin.learn(pool(100.0, 50.0), 1.0, crowded=False)
 
     assert margin.share < FIRST_SHARE
 
@@ -87,18 +87,18 @@ def test_the_share_falls_with_what_is_lost_whoever_waits():
 def test_it_rises_with_little_lost_while_somebody_waits_for_room():
     idle, crowded = Margin(), Margin()
     for seconds in (100.0, 200.0):
-        idle.learn(pool(seconds, 0.0), crowded=False)
-        crowded.learn(pool(seconds, 0.0), crowded=True)
+        idle.learn(pool(seconds, 0.0), seconds, crowded=False)
+        crowded.learn(pool(seconds, 0.0), seconds, crowded=True)
 
     assert idle.share == FIRST_SHARE < crowded.share
 
 
 def test_it_counts_each_second_once():
     margin = Margin()
-    margin.learn(pool(100.0, 50.0), crowded=True)
+    margin.learn(pool(100.0, 50.0), 1.0, crowded=True)
     share = margin.share
 
-    margin.learn(pool(100.0, 50.0), crowded=True)
+    margin.learn(pool(100.0, 50.0), 1.0, crowded=True)
 
     assert margin.share == share
 
@@ -107,9 +107,61 @@ def test_it_counts_each_second_once():
 def test_it_stays_within_bounds(lost, bound):
     margin = Margin()
     for hours in range(1, 100):
-        margin.learn(pool(3_600.0 * hours, 3_600.0 * hours * lost), crowded=True)
+        margin.learn(pool(3_600.0 * hours, 3_600.0 * hours * lost), 3_600.0 * hours, crowded=True)
 
     assert margin.share == bound
+
+
+def beside_a_tier(under_way: int, in_a_gap: int = 0) -> Pool:
+    """One worker of 10,000 tokens of KV and a tier of 30,000; members of 3,100 tokens each."""
+    story = Story(WorkerBudgets(learns=False), workers=0)
+    story.hear(hello(host_kv_tokens=30_000, load_s_per_token=1e-4))
+    for number in range(under_way + in_a_gap):
+        story.hear(ready(number))
+        story.take(number)
+        if number >= under_way:
+            story.finish(number)
+    told = story.core.roster.pool(POOL)
+    assert len(told.inside) == under_way + in_a_gap
+    return told
+
+
+def learnt(told: Pool, *, crowded: bool = True) -> float:
+    """The share after some minutes in which nothing was lost."""
+    margin = Margin()
+    for seconds in range(0, 400, 2):
+        told.spent_s = float(seconds)
+        margin.learn(told, float(seconds), crowded=crowded)
+    return margin.share
+
+
+def test_beside_a_host_tier_the_share_falls_while_more_steps_are_under_way_than_the_device_holds():
+    assert learnt(beside_a_tier(under_way=8)) < 0.5 * FIRST_SHARE
+
+
+def test_it_rises_while_too_few_of_those_inside_have_a_step_to_fill_the_device():
+    quiet = beside_a_tier(under_way=1, in_a_gap=6)
+
+    assert learnt(quiet, crowded=False) == FIRST_SHARE < learnt(quiet)
+
+
+def test_it_leaves_a_device_of_kv_to_join_however_many_want_it():
+    told = beside_a_tier(under_way=8)
+    margin = Margin()
+    for hours in range(1, 100):
+        told.spent_s = 3_600.0 * hours
+        margin.learn(told, 3_600.0 * hours, crowded=True)
+
+    assert margin.share * 30_000 == pytest.approx(LEAST_SHARE * 10_000)
+
+
+def test_without_a_tier_who_runs_says_nothing():
+    story = Story(WorkerBudgets(learns=False))
+    for number in range(3):
+        story.hear(ready(number))
+    told = story.core.roster.pool(POOL)
+
+    assert learnt(told, crowded=False) == FIRST_SHARE
 
 
 def test_a_place_is_held_for_a_minute_or_not_at_all():
