@@ -136,7 +136,7 @@ def learnt(told: Pool, *, crowded: bool = True) -> float:
 
 
 def test_beside_a_host_tier_the_share_falls_while_more_steps_are_under_way_than_the_device_holds():
-    assert learnt(beside_a_tier(under_way=8)) < 0.5 * FIRST_SHARE
+    assert learnt(beside_a_tier(under_way=8)) < 0.7 * FIRST_SHARE
 
 
 def test_it_rises_while_too_few_of_those_inside_have_a_step_to_fill_the_device():
