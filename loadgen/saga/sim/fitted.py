@@ -57,7 +57,7 @@ class Fitted:
     def draw(self, number: int) -> Conversation:
         """Session number `number`."""
         random = self._random(number)
-        prefix = self._prefixes[random.randrange(len(self._prefixes))]
+        prefix = self._prefix(random)
         main = SimAgent("main", self._main_steps(random, prefix.tokens))
         sub = self._fit.sub
         agents = [main]
@@ -69,10 +69,15 @@ class Fitted:
 
     def pages(self, number: int, agent: int) -> Pages:
         """Its page hashes."""
-        prefix = self._sub_prefix
-        if agent == 0:
-            prefix = self._prefixes[self._random(number).randrange(len(self._prefixes))]
+        prefix = self.prefix(number) if agent == 0 else self._sub_prefix
         return StreamPages(self._page_tokens, number * AGENTS + agent, prefix)
+
+    def prefix(self, number: int) -> SharedPrefix:
+        """Tools and system prompt of its main agent, those of its class."""
+        return self._prefix(self._random(number))
+
+    def _prefix(self, random: Random) -> SharedPrefix:
+        return self._prefixes[random.randrange(len(self._prefixes))]
 
     def _random(self, number: int) -> Random:
         return Random(f"coding-fitted/{self._seed}/{number}")
