@@ -33,8 +33,9 @@ from saga.load.mesh_target import Engines, Target, check_systems, first_model, o
 from saga.load.plan import Plan
 from saga.load.planner import build_plan
 from saga.load.replay import Replay, Replayed, ReplaySettings
-from saga.load.settings import CODING_SESSIONS, SWE_BENCH, WORKLOADS, BenchSettings, recorded_sessions
+from saga.load.settings import CODING_FITTED, CODING_SESSIONS, SWE_BENCH, WORKLOADS, BenchSettings, recorded_sessions
 from saga.load.trace import Session
+from saga.sim import fitted_sessions
 from saga.sim.measured import Measured, measure
 from saga.sim.ordering import pairs_apart, told
 from saga.sim.planned import PlannedResult, PlannedRun, simulate_plan
@@ -83,7 +84,7 @@ class Comparison(Struct, frozen=True):
 
 async def compare(settings: BenchSettings, progress_to: Console) -> list[Comparison]:
     """Each system in turn."""
-    sessions, _ = load_sessions(settings)
+    sessions, _ = load_sessions(settings, fitted_sessions.generate)
     engines = own_engines(settings)
     plan = build_plan(sessions, plan_settings(settings, engines))
     peak_tokens = sum(task.peak_tokens for task in plan.tasks)
@@ -156,7 +157,7 @@ async def _compare(
 
 def simulated_alone(settings: BenchSettings) -> dict[str, float]:
     """Mean TCT by system, with assumed delays."""
-    sessions, _ = load_sessions(settings)
+    sessions, _ = load_sessions(settings, fitted_sessions.generate)
     engines = own_engines(settings)
     plan = build_plan(sessions, plan_settings(settings, engines))
     found = {}
@@ -289,7 +290,7 @@ def _settings(flags: argparse.Namespace) -> BenchSettings:
         sessions=flags.sessions if flags.workload == CODING_SESSIONS else None,
         limit=flags.limit,
         max_steps=flags.max_steps,
-        min_steps=flags.min_steps if flags.workload == CODING_SESSIONS else 1,
+        min_steps=1 if flags.workload == SWE_BENCH else flags.min_steps,
         gap_cap_s=flags.gap_cap,
         shrink=flags.shrink,
         speed=flags.speed,
@@ -305,7 +306,8 @@ def main() -> int:
     """0 whenever it ran."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     sessions = recorded_sessions()
-    parser.add_argument("--workload", choices=WORKLOADS, default=CODING_SESSIONS if sessions.is_file() else SWE_BENCH)
+    usual = CODING_SESSIONS if sessions.is_file() else CODING_FITTED
+    parser.add_argument("--workload", choices=WORKLOADS, default=usual)
     parser.add_argument("--sessions", type=Path, default=sessions, metavar="FILE")
     parser.add_argument("--systems", default="session-affinity,saga", metavar="A,B", help="of `saga up --system`")
     parser.add_argument("--workers", type=int, default=2)

@@ -24,6 +24,7 @@ from saga.load.bench_live import load_sessions, plan_settings
 from saga.load.mesh_target import own_engines
 from saga.load.planner import build_plan
 from saga.load.settings import BenchSettings, recorded_sessions
+from saga.sim import fitted_sessions
 from saga.sim.planned import PlannedRun, simulate_plan
 from saga.sim.world import Delays
 
@@ -49,7 +50,7 @@ def replay(sessions: Path, kv_tokens: int, system: str, seed: int, gap_cap_s: fl
     settings = BenchSettings(
         sessions=sessions, limit=16, max_steps=10, gap_cap_s=gap_cap_s, shrink=SHRINK, workers=2, seed=seed
     )
-    chosen, _ = load_sessions(settings)
+    chosen, _ = load_sessions(settings, fitted_sessions.generate)
     engines = msgspec.structs.replace(own_engines(settings), kv_tokens=kv_tokens * SHRINK)
     profile = load_profile(settings.profile).with_page_tokens(engines.page_tokens).shrunk(SHRINK)
     run = PlannedRun(

@@ -9,6 +9,7 @@ from saga.cli.mesh import Mesh, MeshSettings
 from saga.load.bench_live import bench_live
 from saga.load.cli import main
 from saga.load.settings import BenchSettings
+from saga.sim.fitted_sessions import generate
 
 
 async def test_unlimited_kv_reaches_the_printed_ideal_within_a_point(tmp_path):
@@ -31,7 +32,7 @@ async def test_unlimited_kv_reaches_the_printed_ideal_within_a_point(tmp_path):
             target=mesh.gateway_url,
             json=tmp_path / "out.json",
         )
-        code = await bench_live(settings, Console(file=out), Console(file=io.StringIO()))
+        code = await bench_live(settings, generate, Console(file=out), Console(file=io.StringIO()))
     document = json.loads((tmp_path / "out.json").read_bytes())
     (system,) = document["systems"]
     assert (code, system["steps_failed"], system["errors"]) == (0, 0, [])

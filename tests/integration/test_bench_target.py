@@ -14,6 +14,7 @@ from saga.engine.http_server import serving
 from saga.kv.tokens import decode_ids, encode_text
 from saga.load.bench_live import bench_live
 from saga.load.settings import BenchSettings
+from saga.sim.fitted_sessions import generate
 
 FAST = EngineConfig(speed=60.0, shrink=4, page_tokens=16, kv_tokens=5_000_000, compat=True)
 
@@ -23,7 +24,7 @@ async def replay(url, tmp_path, **changes):
     asked = BenchSettings(workload="swe-bench", limit=4, max_steps=4, gap_cap_s=1.0, shrink=4, speed=60.0, json=file)
     settings = msgspec.structs.replace(asked, target=url, **changes)
     out = io.StringIO()
-    code = await bench_live(settings, Console(file=out, width=160), Console(file=io.StringIO()))
+    code = await bench_live(settings, generate, Console(file=out, width=160), Console(file=io.StringIO()))
     (system,) = json.loads(file.read_bytes())["systems"]
     return code, system
 

@@ -4,7 +4,7 @@ Loads the workload, plans it once, then for each system starts a mesh (or uses t
 Called by cli. Not the figures themselves (figures) nor how they look (report).
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from rich.console import Console
@@ -29,16 +29,20 @@ from saga.load.plan import Plan
 from saga.load.planner import PlanSettings, build_plan
 from saga.load.replay import Replay, Replayed, ReplaySettings
 from saga.load.report import RunFacts, print_plan, print_table, write_json
-from saga.load.settings import SWE_BENCH, SYNTHETIC_TASKS, BenchSettings
+from saga.load.settings import CODING_FITTED, SWE_BENCH, SYNTHETIC_TASKS, BenchSettings
 from saga.load.sglang_servers import SglangServers
 from saga.load.trace import Session, TraceError, read_sessions
 
+Draw = Callable[[int | None, int], list[Session]]
+"""Sessions of `coding-fitted` from how many are wanted (None: as many as were recorded) and a seed. The laboratory has
+it, which is not known here: whoever calls hands it in."""
 
-async def bench_live(settings: BenchSettings, out: Console, progress_to: Console) -> int:
+
+async def bench_live(settings: BenchSettings, fitted: Draw, out: Console, progress_to: Console) -> int:
     """Run the benchmark; 0 if every step was answered, else 1. Raises what reading, planning or starting raises."""
     if settings.target is None:
         check_systems(settings.systems)
-    sessions, source = load_sessions(settings)
+    sessions, source = load_sessions(settings, fitted)
     results: list[Figures] = []
     async with AsyncExitStack() as stack:
         servers: SglangServers | None = None
@@ -63,12 +67,14 @@ async def bench_live(settings: BenchSettings, out: Console, progress_to: Console
     return 1 if any(result.steps_failed for result in results) else 0
 
 
-def load_sessions(settings: BenchSettings) -> tuple[list[Session], str]:
+def load_sessions(settings: BenchSettings, fitted: Draw) -> tuple[list[Session], str]:
     """The workload's sessions and where they come from. Raises TraceError for a file that is missing or damaged."""
     if settings.workload == SWE_BENCH:
         return swe_bench.generate(settings.limit or SYNTHETIC_TASKS, settings.seed), "the published parameters"
+    if settings.workload == CODING_FITTED:
+        return fitted(settings.limit, settings.seed), "statistics of recorded sessions"
     if settings.sessions is None:
-        raise TraceError("coding-sessions needs --sessions FILE (or SAGA_SESSIONS), or take --workload swe-bench")
+        raise TraceError("coding-sessions needs --sessions FILE (or SAGA_SESSIONS), or take --workload coding-fitted")
     return read_sessions(settings.sessions), settings.sessions.name
 
 

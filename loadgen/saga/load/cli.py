@@ -22,17 +22,19 @@ from saga.load.bench_live import bench_live
 from saga.load.client import GatewayError
 from saga.load.planner import PlanError
 from saga.load.settings import (
+    CODING_FITTED,
     CODING_SESSIONS,
     DEFAULT_SESSIONS,
     DEMO,
     SHRUNK_PAGE_TOKENS,
     SWE_BENCH,
-    SYNTHETIC_DEMO_SPEED,
     WORKLOADS,
     BenchSettings,
+    recorded_sessions,
 )
 from saga.load.trace import TraceError
 from saga.sim import cli as sim
+from saga.sim import fitted_sessions
 from saga.sim.cache import cli as cache
 from saga.sim.cache.bench import CacheError
 from saga.sim.clusters import ClusterError
@@ -44,6 +46,11 @@ from saga.sim.workloads import WorkloadError
 
 EXIT_USAGE = 2
 WIDE_COLUMNS = 140
+DEMO_HELP = "preset: 60 recorded sessions (drawn ones where there are none), 12 steps each, 4 engines"
+WORKLOAD_HELP = (
+    f"what to replay: recorded sessions ({CODING_SESSIONS}, default), main agents drawn from statistics of such "
+    f"({CODING_FITTED}), or the published parameters ({SWE_BENCH})"
+)
 EXIT_INTERRUPTED = 130
 
 
@@ -60,13 +67,13 @@ def main(argv: Sequence[str]) -> int:
         if flags.kind == "report":
             return report.run(flags, out)
         settings = settings_from(flags, os.environ)
-        if flags.demo and settings.workload == SWE_BENCH and flags.workload is None:
-            wanted = os.environ.get("SAGA_SESSIONS", DEFAULT_SESSIONS)
+        if flags.demo and settings.workload == CODING_FITTED and flags.workload is None:
             out.print(
-                f"No recorded sessions at {wanted}: the demo runs the synthetic {SWE_BENCH} workload instead. "
-                "Its contexts are short, so KV is not scarce and the systems differ little."
+                f"No recorded sessions at {recorded_sessions()} (SAGA_SESSIONS names another file). Replayed instead: "
+                f"sessions drawn from statistics of recorded ones ({CODING_FITTED}).",
+                soft_wrap=True,
             )
-        return uvloop.run(bench_live(settings, out, errors))
+        return uvloop.run(bench_live(settings, fitted_sessions.generate, out, errors))
     except (
         StartError,
         GatewayError,
@@ -101,7 +108,7 @@ def settings_from(flags: argparse.Namespace, environ: Mapping[str, str]) -> Benc
         named = environ.get("SAGA_SESSIONS")
         path = Path(named or DEFAULT_SESSIONS)
         if flags.demo and flags.workload is None and not path.is_file():
-            return msgspec.structs.replace(settings, workload=SWE_BENCH, speed=flags.speed or SYNTHETIC_DEMO_SPEED)
+            return msgspec.structs.replace(settings, workload=CODING_FITTED)
         if named or path.is_file():
             settings = msgspec.structs.replace(settings, sessions=path)
     return settings
@@ -132,8 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         help="replay agent sessions in real time",
         description="Replay agent sessions over HTTP on one system after another and compare task completion times.",
     )
-    live.add_argument("--demo", action="store_true", help="preset: 40 recorded sessions, 12 steps each, 4 engines")
-    live.add_argument("--workload", choices=WORKLOADS, help=f"what to replay (default {CODING_SESSIONS})")
+    live.add_argument("--demo", action="store_true", help=DEMO_HELP)
+    live.add_argument("--workload", choices=WORKLOADS, help=WORKLOAD_HELP)
     live.add_argument("--sessions", type=Path, metavar="FILE", help="recorded sessions, .jsonl or .jsonl.gz")
     live.add_argument("--limit", type=_count, metavar="N", help="sessions, chosen by seed (default all)")
     live.add_argument("--max-steps", type=_count, metavar="N", help="first steps of each session (default all)")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from saga.load.bench_live import bench_live
 from saga.load.settings import BenchSettings
+from saga.sim.fitted_sessions import generate
 
 
 async def run(gateway, tmp_path, **changes):
@@ -17,7 +18,9 @@ async def run(gateway, tmp_path, **changes):
         workload="swe-bench", limit=3, max_steps=4, gap_cap_s=0.01, target=gateway.url, json=tmp_path / "out.json"
     )
     console = Console(file=out, width=160)
-    code = await bench_live(msgspec.structs.replace(settings, **changes), console, Console(file=io.StringIO()))
+    code = await bench_live(
+        msgspec.structs.replace(settings, **changes), generate, console, Console(file=io.StringIO())
+    )
     return code, out.getvalue(), json.loads((tmp_path / "out.json").read_bytes())
 
 

@@ -1,16 +1,18 @@
 """`saga bench live` from its flags to its exit code, against a gateway that somebody else runs."""
 
+import asyncio
 import gzip
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from saga.cli import sglang_options
 from saga.cli.sglang import PROVEN_VERSION
 from saga.contract.errors import StartError
 from saga.load.cli import _parser, main, settings_from
-from saga.load.settings import DEMO, SYNTHETIC_DEMO_SPEED, BenchSettings
+from saga.load.settings import DEMO, BenchSettings
 
 
 def settings(*argv, environ=None):
@@ -65,11 +67,23 @@ def test_the_demo_is_a_preset_that_flags_override(tmp_path):
     assert (made.sessions, made.workers, made.limit, made.speed) == (file, 2, DEMO.limit, DEMO.speed)
 
 
-def test_the_demo_without_its_file_is_synthetic():
+def test_the_demo_without_its_file_is_the_same_with_drawn_sessions():
     made = settings("--demo", environ={"SAGA_SESSIONS": "/nowhere"})
-    assert (made.workload, made.speed, made.limit) == ("swe-bench", SYNTHETIC_DEMO_SPEED, DEMO.limit)
+    assert made == msgspec.structs.replace(DEMO, workload="coding-fitted")
+    published = settings("--demo", "--workload", "swe-bench", environ={"SAGA_SESSIONS": "/nowhere"})
+    assert published == msgspec.structs.replace(DEMO, workload="swe-bench")
     asked = settings("--demo", "--workload", "coding-sessions", environ={"SAGA_SESSIONS": "/nowhere"})
     assert (asked.workload, asked.sessions) == ("coding-sessions", Path("/nowhere"))
+
+
+async def test_the_demo_without_its_file_says_so_and_where_it_looked(gateway, monkeypatch, capsys):
+    monkeypatch.setenv("SAGA_SESSIONS", "/nowhere")
+    argv = ["live", "--demo", "--limit", "2", "--max-steps", "2", "--gap-cap", "0", "--target", gateway.url]
+    assert await asyncio.to_thread(main, argv) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("No recorded sessions at /nowhere (SAGA_SESSIONS names another file). Replayed instead:")
+    assert "sessions drawn from statistics of recorded ones (coding-fitted)" in said
+    assert "coding-fitted from statistics of recorded sessions: 2 tasks, 4 steps" in said
 
 
 @pytest.mark.parametrize(
