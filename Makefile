@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $(STAMP)
 
-demo: $(STAMP) ## Replay 40 recorded agent sessions on 4 simulated engines, baseline and saga side by side
+demo: $(STAMP) ## Replay 60 recorded agent sessions (drawn ones where there are none) on 4 simulated engines, baseline and saga side by side
 	$(BIN)/saga bench live --demo
 
 test: $(STAMP) ## Run all tests (unit and integration)
