@@ -136,6 +136,8 @@ async def own_mesh(
             page_tokens=engines.page_tokens,
             system=system,
             state_dir=state_dir,
+            # Gaps are as much shorter as engines are faster, so patience has to be, too.
+            env={"admission": {"SAGA_ADMISSION_SPEED": str(settings.speed)}},
         )
         processes = beside(plan(mesh_settings), servers) if servers else None
         async with Mesh(mesh_settings, processes=processes) as mesh:

@@ -126,6 +126,7 @@ class World:
             weights={TenantId(tenant): weight for tenant, weight in weights.items()},
             worker_silent_s=upkeep.worker_silent_s,
             idle_tick_s=upkeep.idle_tick_s,
+            speed=speed,
         )
         self.admission = self._party("admission", admission)
         placement = PlacementState(

@@ -1,6 +1,9 @@
 """The active set at work: who joins, who is paused at a step boundary, whose KV is released. Called by `state.py`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from msgspec.structs import replace
 
 from saga.admission.needs import held_s
 from saga.admission.overheads import MOVED, PAUSED
@@ -9,7 +12,7 @@ from saga.admission.records import Session, Workflow
 from saga.admission.roster import Roster
 from saga.admission.stepbook import StepBook
 from saga.contract.ids import NO_WORKER, PoolId, WorkerId
-from saga.contract.messages import ReleaseReason, SessionsReleased
+from saga.contract.messages import Forecast, ReleaseReason, SessionsReleased
 from saga.contract.subjects import Subjects
 from saga.kernel.effects import Effect, Forget, Publish
 from saga.kernel.steps import StepState
@@ -20,13 +23,17 @@ Effects = list[Effect]
 class ActiveSet:
     """Keeps each pool's active workflows as its policy chooses them."""
 
-    def __init__(self, roster: Roster, book: StepBook, policy: ActiveSetPolicy, subjects: Subjects) -> None:
+    def __init__(
+        self, roster: Roster, book: StepBook, policy: ActiveSetPolicy, subjects: Subjects, speed: float = 1.0
+    ) -> None:
+        """`speed`: of simulated engines and their agents; how long KV is held is told in their seconds."""
         self._roster = roster
         self._book = book
         self._policy = policy
         self._subjects = subjects
         self.pauses = 0  # workflows that left the set while they had work
-        self.held_s = policy.held_s if isinstance(policy, HoldsClaims) else held_s  # how long claims last, by forecast
+        hold = policy.held_s if isinstance(policy, HoldsClaims) else held_s
+        self.held_s = hold if speed == 1.0 else partial(_held_at, speed, hold)  # how long claims last, by forecast
         # Asked once: what a class has is slow to find out, and these are asked at every event.
         self._asks_again = policy if isinstance(policy, AsksAgain) else None
         self._keeps_promises = policy if isinstance(policy, KeepsPromises) else None
@@ -139,3 +146,9 @@ class ActiveSet:
         self._roster.remove(workflow)
         self._book.order.closed(workflow)
         return [*([] if quietly else self.release(workflow, "closed")), Forget(self._book.key(workflow.root))]
+
+
+def _held_at(speed: float, held_s: Callable[[Forecast], float], forecast: Forecast) -> float:
+    """Where all goes `speed` times as fast, gaps of a second were of so many."""
+    p50_s, p90_s = speed * forecast.gap_p50_s, speed * forecast.gap_p90_s
+    return held_s(replace(forecast, gap_p50_s=p50_s, gap_p90_s=p90_s)) / speed

@@ -25,6 +25,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_workflows_per_tenant: int = 25_000  # the same, of one
     max_wait_s: float = 600.0  # that a step may wait for its workflow's turn
     infer_end_s: float = 0.0  # of silence after answers that call no tool: the workflow is over; 0: only after an hour
+    speed: float = 1.0  # of simulated engines and of the agents that use them: `saga bench live --speed`; else 1
     weights: tuple[str, ...] = ()  # "tenant=weight", where `saga tenants` says nothing; a tenant not named has weight 1
 
     def __post_init__(self) -> None:
@@ -32,6 +33,8 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("max_waiting_steps", "max_workflows", "max_workflows_per_tenant", "max_wait_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{PREFIX}{name.upper()} must be positive")
+        if not 0 < self.speed < float("inf"):
+            raise ValueError(f"{PREFIX}SPEED must be a positive number")
         if not 0 <= self.infer_end_s < float("inf"):
             raise ValueError(f"{PREFIX}INFER_END_S must be a number of seconds, or 0")
         if not 0 <= self.kv_share <= MOST_KV_SHARE:

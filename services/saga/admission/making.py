@@ -30,6 +30,7 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
     max_workflows: int = Bounds().max_workflows
     max_workflows_per_tenant: int = Bounds().max_workflows_per_tenant
     infer_end_s: float = 0.0
+    speed: float = 1.0  # of simulated engines and their agents
     kv_share: float = 0.0  # of a worker's, for the active set; 0: learnt
 
 
@@ -50,5 +51,6 @@ def make_core(making: Making) -> AdmissionState:
         weights={TenantId(tenant): weight for tenant, weight in making.weights.items()},
         max_wait_s=making.max_wait_s,
         infer_end_s=making.infer_end_s,
+        speed=making.speed,
         stories=True,
     )

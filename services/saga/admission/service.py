@@ -46,6 +46,7 @@ def making_of(settings: AdmissionSettings, wall_offset_s: float) -> Making:
         order=settings.order,
         rank=settings.rank,
         kv_share=settings.kv_share,
+        speed=settings.speed,
         wall_offset_s=wall_offset_s,
         max_waiting_steps=settings.max_waiting_steps,
         max_workflows=settings.max_workflows,

@@ -86,15 +86,16 @@ class AdmissionState:
         weights: Mapping[TenantId, float] = {},
         max_wait_s: float = 600.0,
         infer_end_s: float = 0.0,
+        speed: float = 1.0,  # of simulated engines and their agents
         worker_silent_s: float = WORKER_SILENT_S,
         idle_tick_s: float = IDLE_TICK_S,
         stories: bool = False,  # remember recent steps for `saga why`
     ) -> None:
         self.leading = False
         self.roster = Roster(rank or ByAge(), max_wait_s / 2)
-        self.book = StepBook(subjects, self.roster, order or FairStart(), wall_offset_s)
+        self.book = StepBook(subjects, self.roster, order or FairStart(), wall_offset_s, speed)
         self._subjects = subjects
-        self._set = ActiveSet(self.roster, self.book, policy, subjects)
+        self._set = ActiveSet(self.roster, self.book, policy, subjects, speed)
         self._wall_offset_s = wall_offset_s
         self._quotas = Quotas(self.roster, self.book, self._set, weights)
         self._door = Door(self.roster, self.book, self._quotas, bounds)

@@ -39,7 +39,10 @@ MAX_ENDED = 20_000  # step ids remembered so that a late message cannot bring on
 class StepBook:
     """Steps that are not over, and the fair queue that tags them."""
 
-    def __init__(self, subjects: Subjects, roster: Roster, order: TagPolicy, wall_offset_s: float) -> None:
+    def __init__(
+        self, subjects: Subjects, roster: Roster, order: TagPolicy, wall_offset_s: float, speed: float = 1.0
+    ) -> None:
+        """`speed`: engine-seconds in a second, of simulated engines."""
         self.fence = 0
         self.fair = FairQueue(roster.weights)
         self.overheads = Overheads()
@@ -48,6 +51,7 @@ class StepBook:
         self._subjects = subjects
         self._roster = roster
         self._wall_offset_s = wall_offset_s
+        self._speed = speed
         self._waiting: set[StepId] = set()
         self._ended: OrderedDict[StepId, None] = OrderedDict()
 
@@ -266,11 +270,11 @@ class StepBook:
         paid_s = pool.cost.step_s(prompt_tokens, cached_tokens, finished.output_tokens)
         self._recharge(step, paid_s)
         step.output_tokens = finished.output_tokens
-        pool.spent_s += true_s
+        pool.spent_s += self._speed * true_s
         if cause:
             self.overheads.book(cause, true_s - paid_s)
         if step.held:
-            pool.lost_s += true_s - paid_s
+            pool.lost_s += self._speed * (true_s - paid_s)
 
     def end(self, step_id: StepId, move: Move, now_s: float, *, silent: bool = False) -> Workflow | None:
         """The step is over. Its workflow, or None when it was over before.

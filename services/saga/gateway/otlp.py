@@ -6,19 +6,16 @@ The numbers are field numbers of opentelemetry-proto's trace.proto, resource.pro
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from opentelemetry.trace import SpanKind
-
-if TYPE_CHECKING:  # it knows this encoding
-    from saga.gateway.http_spans import Noted
+if TYPE_CHECKING:  # whoever has spans has it
+    from opentelemetry.trace import SpanContext, SpanKind
 
 Value = str | int | float | tuple[str, ...]
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200  # of Span.flags
-_KINDS: Final = {SpanKind.INTERNAL: 1, SpanKind.CLIENT: 3}
 _TIMES: Final = struct.Struct("<BQBQ")  # start and end with their tags
 _DOUBLE: Final = struct.Struct("<Bd")
 _FLAGS: Final = struct.Struct("<BBI")
@@ -28,13 +25,31 @@ _HEADS: Final = [[bytes((field << 3 | _BYTES, size)) for size in range(0x80)] fo
 _TEXT_HEADS: Final = [bytes((2 << 3 | _BYTES, size + 2, 1 << 3 | _BYTES, size)) for size in range(_SHORT)]
 
 
-def request(resource: Mapping[str, object], scope: str, spans: Iterable["Noted"]) -> bytes:
+class Spanned(Protocol):
+    """What is encoded of a span: `trace` is its trace's context, `span_id` its own."""
+
+    name: str
+    kind: "SpanKind"
+    trace: "SpanContext"
+    span_id: int
+    parent: "SpanContext | None"
+    since_ns: int
+    until_ns: int
+    well: bool
+
+    @property
+    def attributes(self) -> Callable[[], Mapping[str, object]]:
+        """Asked for once."""
+        ...
+
+
+def request(resource: Mapping[str, object], scope: str, spans: Iterable["Spanned"]) -> bytes:
     """An ExportTraceServiceRequest of one resource and one scope."""
     body = _part(1, _part(1, scope.encode())) + b"".join([_part(2, _span(span)) for span in spans])
     return _part(1, _part(1, _attributes(1, resource)) + _part(2, body))
 
 
-def _span(span: "Noted") -> bytes:
+def _span(span: "Spanned") -> bytes:
     trace, parent = span.trace, span.parent
     flags = _HAS_IS_REMOTE | (_IS_REMOTE if parent is not None and parent.is_remote else 0)
     parts = [b"\x0a\x10", trace.trace_id.to_bytes(16, "big"), b"\x12\x08", span.span_id.to_bytes(8, "big")]
@@ -44,7 +59,7 @@ def _span(span: "Noted") -> bytes:
         parts += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
     parts += (
         _part(5, span.name.encode("utf-8", "replace")),
-        b"\x30" + _varint(_KINDS[span.kind]),
+        b"\x30" + _varint(span.kind.value + 1),
         _TIMES.pack(7 << 3 | _FIXED64, span.since_ns, 8 << 3 | _FIXED64, span.until_ns),
         _attributes(9, span.attributes()),
         b"\x7a\x00" if span.well else b"\x7a\x02\x18\x02",  # Status, code ERROR

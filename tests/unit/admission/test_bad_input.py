@@ -31,6 +31,12 @@ def test_a_share_of_kv_that_is_none_stops_the_start_and_is_named(share: float):
         AdmissionSettings(kv_share=share)
 
 
+@pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_speed_that_is_none_stops_the_start_and_is_named(speed: float):
+    with pytest.raises(ValueError, match="SAGA_ADMISSION_SPEED"):
+        AdmissionSettings(speed=speed)
+
+
 @pytest.mark.parametrize(("name", "setting"), [("policy", "POLICY"), ("order", "ORDER"), ("rank", "RANK")])
 def test_a_policy_that_there_is_not_stops_the_start_and_says_which_there_are(name: str, setting: str):
     with pytest.raises(StartError, match=f"SAGA_ADMISSION_{setting}='nonesuch'.*known are"):

@@ -190,3 +190,38 @@ def test_the_hold_is_that_of_the_policy():
 
     sessions = [next(iter(story.core.roster.workflows[RootId("root-1")].sessions.values())) for story in told]
     assert [session.dormant_at_s for session in sessions] == [102.0, 100.0 + LONGEST_HELD_S]
+
+
+@pytest.mark.parametrize(("speed", "gap_s"), [(1.0, 2.0), (10.0, 0.2)])
+def test_where_all_goes_ten_times_as_fast_places_are_held_a_tenth_as_long(speed, gap_s):
+    story = Story(WorkerBudgets(), speed=speed)
+    story.hear(ready(1, "root-1"))
+    story.take(1)
+    story.finish(1)
+    story.hear(forecast_of(gap_s, 2 * gap_s))
+
+    (session,) = story.core.roster.workflows[RootId("root-1")].sessions.values()
+    assert session.dormant_at_s == 100.0 + LONGEST_HELD_S / speed
+
+
+def test_a_gap_of_a_second_is_a_long_one_where_all_goes_a_hundred_times_as_fast():
+    story = Story(WorkerBudgets(), speed=100.0)
+    story.hear(ready(1, "root-1"))
+    story.take(1)
+    story.finish(1)
+    story.hear(forecast_of(1.0, 2.0))
+
+    (session,) = story.core.roster.workflows[RootId("root-1")].sessions.values()
+    assert session.dormant_at_s == 100.0
+
+
+def test_engine_seconds_are_told_as_the_engines_count_them():
+    told = [Story(speed=speed) for speed in (1.0, 10.0)]
+    for story in told:
+        story.hear(ready(1, "root"))
+        story.take(1, "root")
+        story.finish(1, "root")
+
+    slow, fast = (story.core.roster.pool(POOL).spent_s for story in told)
+    assert slow > 0.0
+    assert fast == pytest.approx(10.0 * slow)
