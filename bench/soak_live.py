@@ -3,14 +3,14 @@
     python bench/soak_live.py [--seconds 600] [--workers 2] [--speed 0.1] [--json FILE]
 
 Starts a mesh of its own (the processes of `saga up`), finds out in closed loop how many steps a second its engines
-answer, then lets as many users send 80 % of that, at random, from sessions of ten steps; a step that is due before its
-user's last one is answered is left out, so that a machine with other things to do does not pile them up. Engines are so
-slow that they limit, not the cores. Every ten seconds the resident memory of each process is read. Verdict:
-by the least-squares line through the second half, as bytes for each step answered meanwhile. What remembers the past up
-to a number that ten minutes do not reach still grows here: ids of ended steps (20,000), what the leading placement and
-admission keep of recent steps for `saga why` (10,000 stories, of some 4 and 2 KiB), pages of engines that are not full.
-`make soak` shows that they end. So a process leaks if it grows by more than --most-bytes a step. NATS is told and not
-judged: it keeps its streams, limited by age and size, on disk and as much of them in memory as it likes.
+answer, then lets four times as many users send 80 % of that, at random, from sessions of ten steps; a step that is due
+before its user's last one is answered is left out, so that a machine with other things to do does not pile them up.
+Engines are so slow that they limit, not the cores. Every ten seconds the resident memory of each process is read.
+Verdict: by the least-squares line through the second half, as bytes for each step answered meanwhile. What remembers
+the past up to a number that ten minutes do not reach still grows here: ids of ended steps (20,000), what the leading
+placement and admission keep of recent steps for `saga why` (10,000 stories, of some 4 and 2 KiB), pages of engines that
+are not full. `make soak` shows that they end. So a process leaks if it grows by more than --most-bytes a step. NATS is
+told and not judged: it keeps its streams, limited by age and size, on disk and as much of them in memory as it likes.
 Exit code 1 for a leak, a failed step, a lease without an end, or a process that died.
 """
 
@@ -41,6 +41,7 @@ LOAD = 0.8
 NATS = "nats"
 PEAK_FOR_S = 30.0
 SETTLE_S = 15.0
+MORE_USERS = 4  # than were in flight at the peak: as many would be busy half of the time, and leave out a fifth
 
 
 async def measure(flags: argparse.Namespace, console: Console) -> int:
@@ -65,7 +66,7 @@ async def measure(flags: argparse.Namespace, console: Console) -> int:
             rate = LOAD * peak.steps_per_s
             console.print(f"peak {peak.steps_per_s:.1f} steps/s; {flags.seconds:.0f} s at {rate:.1f}")
             sampling = asyncio.create_task(sampled(lambda: mesh.processes, flags.every))
-            soaked = await driver.paced(flags.inflight, rate, flags.seconds, Random(flags.seed))
+            soaked = await driver.paced(MORE_USERS * flags.inflight, rate, flags.seconds, Random(flags.seed))
             sampling.cancel()
             memory = await sampling
             client.close()
