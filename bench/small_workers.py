@@ -5,7 +5,7 @@ over several choices of sessions and sizes of KV: mean TCT, its 95th percentile,
 been cached once, means over the choices; beside them the same without the leeway of `admission/leeway.py`.
 `--engine-speed 16` makes the engine as fast, beside the gaps, as the tiny model on a CPU in sglang_retention.py.
 Needs recorded sessions; says so and ends otherwise.
-Run: python bench/small_workers.py [--seeds 16] [--kv-tokens 8192,12288] [--systems A,B] [--gap-cap 4] [--json FILE]
+Run: python bench/small_workers.py [--seeds 16] [--kv-tokens 8192,12288] [--systems A,B] [--gap-cap 4] [--limit 16]
 """
 
 import argparse
@@ -45,10 +45,12 @@ class Replayed(msgspec.Struct, frozen=True):
     failures: int
 
 
-def replay(sessions: Path, kv_tokens: int, system: str, seed: int, gap_cap_s: float, times: float) -> Replayed:
+def replay(
+    sessions: Path, kv_tokens: int, system: str, seed: int, gap_cap_s: float, times: float, limit: int
+) -> Replayed:
     """`kv_tokens` of each worker, after shrinking. `times`: as fast as the profile says."""
     settings = BenchSettings(
-        sessions=sessions, limit=16, max_steps=10, gap_cap_s=gap_cap_s, shrink=SHRINK, workers=2, seed=seed
+        sessions=sessions, limit=limit, max_steps=10, gap_cap_s=gap_cap_s, shrink=SHRINK, workers=2, seed=seed
     )
     chosen, _ = load_sessions(settings, fitted_sessions.generate)
     engines = msgspec.structs.replace(own_engines(settings), kv_tokens=kv_tokens * SHRINK)
@@ -89,6 +91,7 @@ def main() -> int:
     parser.add_argument("--kv-tokens", default=POOLS, help="of each worker")
     parser.add_argument("--systems", default=SYSTEMS)
     parser.add_argument("--gap-cap", type=float, default=20.0, help="longest gap, seconds")
+    parser.add_argument("--limit", type=int, default=16, help="sessions")
     parser.add_argument("--engine-speed", type=float, default=1.0, help="times as fast as the profile")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path)
@@ -97,7 +100,7 @@ def main() -> int:
         print(f"{flags.sessions} is missing: left out")
         return 0
     cases = [
-        (flags.sessions, int(kv_tokens), system, seed, flags.gap_cap, flags.engine_speed)
+        (flags.sessions, int(kv_tokens), system, seed, flags.gap_cap, flags.engine_speed, flags.limit)
         for kv_tokens in flags.kv_tokens.split(",")
         for system in flags.systems.split(",")
         for seed in range(flags.seeds)

@@ -1,6 +1,6 @@
 """Who joins the active set, on which worker, and who is promised one. Called by `worker_budgets.py`, each revision."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -28,6 +28,7 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
 
     join_share: float  # of a worker's KV
     horizons: int  # the first of those in `needs.py`
+    leeway_tokens: Mapping[WorkerId, int] = {}  # beyond that, by worker
 
     def tokens(self, room_tokens: int) -> int:
         """What the members of a worker may need together once the newcomer is among them."""
@@ -188,7 +189,8 @@ class Joining:
         return room_tokens(self._claims.workers[worker_id]) == self._claims.largest_room_tokens
 
     def _budget(self, worker_id: WorkerId) -> int:
-        return self._bounds.tokens(room_tokens(self._claims.workers[worker_id]))
+        leeway_tokens = self._bounds.leeway_tokens.get(worker_id, 0)
+        return self._bounds.tokens(room_tokens(self._claims.workers[worker_id])) + leeway_tokens
 
     def _refuse(self, place: Ranked, known: Refusal | None) -> WorkerId:
         """Promise it a worker that can hold it: the same as before, else where least is missing. That worker, if it has

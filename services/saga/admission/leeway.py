@@ -1,8 +1,9 @@
-"""By how much the members of a worker may outgrow its KV before one of them is paused. Called by `worker_budgets.py`.
+"""By how much the members of a worker may outgrow its KV before one of them is paused, and by how much others may join
+beyond it. Called by `worker_budgets.py`.
 
-What does not fit is evicted and prefilled again, about once each time its session comes back. On an engine that is busy
-that delays everybody who runs there; on one that idles between tool calls hardly anybody, and to pause a workflow would
-delay it more.
+What does not fit is evicted and prefilled again, about once each time its session comes back. On an engine that is
+busy that delays everybody who runs there; on one that idles between tool calls hardly anybody, and to pause a workflow,
+or to keep it outside, would delay it more.
 """
 
 from saga.admission.needs import LONGEST_HELD_S

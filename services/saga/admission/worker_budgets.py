@@ -18,6 +18,7 @@ from saga.contract.messages import Forecast
 
 UNLIKELY_RETURN = 0.2  # of a session, as the graph forecasts it: below this it has ended
 NOBODYS: frozenset[WorkerId] = frozenset()
+LOOKED_S = 1.0  # between two looks at who runs, for those who would join
 KEEP_ABOVE = 0.05  # of a worker's KV: who is in stays a little longer than another would join
 
 
@@ -32,7 +33,8 @@ def in_turn(claims: Claims, now_s: float) -> Iterator[Ranked]:
 class WorkerBudgets:
     """Tenants in turn, by rank (age) inside one, each workflow on a worker that has room for it.
 
-    *Joins* where it fits beside the worker's members, now and a few steps ahead: where most of its KV is, or else where
+    *Joins* where it fits beside the worker's members, now and a few steps ahead, or misses it by so little that
+    prefilling again costs less than waiting outside does (`leeway.py`): where most of its KV is, or else where
     most is forecast to be left. One that has been in before and fits nowhere joins where its KV is if it fits there
     beside those who are older. *Stays* while what its worker's members need now fits, or misses it by so little that
     prefilling it again costs less than a pause (`leeway.py`); when they have outgrown that, the youngest without a step
@@ -70,6 +72,7 @@ class WorkerBudgets:
         self._unlikely_return = unlikely_return
         self._margins: dict[PoolId, Margin] = {}
         self._refused: dict[PoolId, dict[RootId, Refusal]] = {}
+        self._leeways: dict[PoolId, tuple[float, dict[WorkerId, int]]] = {}  # until when they are good enough
 
     def held_s(self, forecast: Forecast) -> float:
         """As HoldsClaims: a minute, or not at all. A place given up sooner goes to somebody who is still there when its
@@ -103,7 +106,8 @@ class WorkerBudgets:
             margin.learn(claims, now_s, crowded=bool(refused))
         paused = self._overcommitted(claims, max(1.0, margin.share + KEEP_ABOVE))
         leaves = [root for _, root in strays] + [root for roots in paused.values() for root in roots]
-        joining = Joining(claims, Bounds(margin.share, self._horizons), refused, paused.keys(), now_s)
+        bounds = Bounds(margin.share, self._horizons, self._leeway(claims, now_s) if self._lenient else {})
+        joining = Joining(claims, bounds, refused, paused.keys(), now_s)
         joins = joining.run(self._line(claims, now_s))
         if not joins and len(leaves) == len(claims.inside):
             joins = joining.first(self._line(claims, now_s))
@@ -127,6 +131,18 @@ class WorkerBudgets:
                     excess_tokens -= claims.needs[root][0]
         return paused
 
+    def _leeway(self, claims: Claims, now_s: float) -> dict[WorkerId, int]:
+        """By worker; as of a moment ago, as it takes a look at all members."""
+        until_s, leeway = self._leeways.get(claims.pool_id, (now_s, {}))
+        if now_s >= until_s:
+            leeway = {worker_id: self._leeway_tokens(claims, worker_id) for worker_id in claims.workers}
+            self._leeways[claims.pool_id] = (now_s + LOOKED_S, leeway)
+        return leeway
+
+    def _leeway_tokens(self, claims: Claims, worker_id: WorkerId) -> int:
+        running = sum(_runs(claims, root) for _, root in claims.seats.at(worker_id).members)
+        return leeway_tokens(claims.cycle.mean_s, running, claims.workers[worker_id].cost.prompt_s_per_token)
+
     def _excess_tokens(self, claims: Claims, worker_id: WorkerId, keep_share: float) -> int:
         """What the worker's members need now over what they may; not over: 0 or less."""
         hello = claims.workers.get(worker_id)
@@ -136,8 +152,7 @@ class WorkerBudgets:
         excess_tokens = seat.tokens[0] - int(keep_share * room_tokens(hello))
         if excess_tokens <= 0 or not self._lenient:
             return excess_tokens
-        running = sum(_runs(claims, root) for _, root in seat.members)
-        return excess_tokens - leeway_tokens(claims.cycle.mean_s, running, hello.cost.prompt_s_per_token)
+        return excess_tokens - self._leeway_tokens(claims, worker_id)
 
 
 def _runs(claims: Claims, root: RootId) -> bool:

@@ -1,4 +1,5 @@
-"""A worker's members may outgrow its KV for as long as prefilling again what does not fit costs less than a pause."""
+"""A worker's members may outgrow its KV, and others join beyond it, for as long as prefilling again what does not fit
+costs less than a pause, or than waiting outside."""
 
 import pytest
 from admission_story import POOL, Story, ready
@@ -36,6 +37,38 @@ def test_on_an_engine_that_idles_between_tool_calls_nobody_is_paused_for_a_littl
 
 def test_where_sessions_come_back_at_once_the_youngest_is_paused():
     assert not active(outgrown(gap_s=2.0), "young"), "2 s of prefill every 2 s"
+
+
+def crowded(gap_s: float) -> Story:
+    """The same worker: one session of 6,000 tokens comes back every `gap_s`, and has a step under way; another workflow
+    of 5,000 asks to be let in."""
+    story = Story(WorkerBudgets(learns=False), workers=1)
+    for turn, tokens in enumerate((1_000, 1_000, 6_000)):
+        story.hear(ready(turn, "inside", prompt_tokens=tokens, max_output_tokens=1))
+        story.take(turn, "inside")
+        story.finish(turn, "inside", prompt_tokens=tokens, output_tokens=0)
+        story.now_s += gap_s
+    story.hear(ready(3, "inside", prompt_tokens=6_000, max_output_tokens=1))
+    story.hear(ready(10, "newcomer", prompt_tokens=5_000, max_output_tokens=1))
+    return story
+
+
+def test_on_an_engine_that_idles_between_tool_calls_nobody_is_kept_outside_for_a_little_kv():
+    assert active(crowded(gap_s=10.0), "newcomer"), "1,500 tokens are 1.5 s of prefill every 10 s"
+
+
+def test_where_sessions_come_back_at_once_one_waits_outside():
+    assert not active(crowded(gap_s=2.0), "newcomer"), "1.5 s of prefill every 2 s, for it and for who runs"
+
+
+def test_without_leeway_nobody_joins_beyond_the_budget():
+    story = crowded(gap_s=10.0)
+    strict = Story(WorkerBudgets(lenient=False, learns=False), workers=1)
+    for number, root in ((1, "inside"), (2, "newcomer")):
+        strict.hear(ready(number, root, prompt_tokens=5_500))
+
+    assert active(story, "newcomer")
+    assert not active(strict, "newcomer")
 
 
 def test_the_more_run_beside_the_less_is_let_pass():
