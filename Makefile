@@ -15,7 +15,7 @@ BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 CACHE_POLICIES := lru,lru-paged,walru,ttl,agent-walru,agent-ttl,agent-tags,saga,agent-values,causal,belady
 CODE := shared services loadgen tests bench plugins
 
-.PHONY: help demo test check chromium fuzz fuzz-parsers chaos chaos-seeds soak soak-live up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-headline bench-ablation bench-keeping bench-retention bench-fairness bench-flood bench-order bench-placement bench-slo bench-sweep bench-caps bench-throughput bench-shared-tier bench-tiers bench-cache bench-report format clean
+.PHONY: help demo test check chromium fuzz fuzz-parsers chaos chaos-seeds soak soak-live up sglang-cpu test-sglang image test-compose bench bench-quick bench-paper bench-headline bench-ablation bench-keeping bench-retention bench-fairness bench-flood bench-order bench-placement bench-slo bench-sweep bench-caps bench-throughput bench-shared-tier bench-rivals bench-cache bench-report format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -119,9 +119,9 @@ bench-slo: $(STAMP) ## Objectives of tenants of three sizes at 80 % of the measu
 	$(BIN)/saga bench suite slo --jobs $(JOBS) --keep .saga/runs --json bench-slo.json
 	$(BIN)/saga bench report --json bench-slo.json --markdown bench-slo.md
 
-bench-tiers: $(STAMP) ## A host KV tier for everybody: saga against the baselines that come near it (an hour)
-	$(BIN)/saga bench suite tiers --jobs $(JOBS) --keep .saga/runs --json bench-tiers.json
-	$(BIN)/saga bench report --json bench-tiers.json --markdown bench-tiers.md
+bench-rivals: $(STAMP) ## Saga against the baselines that come near it, without and with a host KV tier (an hour)
+	$(BIN)/saga bench suite rivals --jobs $(JOBS) --keep .saga/runs --json bench-rivals.json
+	$(BIN)/saga bench report --json bench-rivals.json --markdown bench-rivals.md
 
 bench-shared-tier: $(STAMP) ## A KV store that all engines share, behind their host tiers: with and without, two seeds
 	$(BIN)/saga bench suite shared-tier --jobs $(JOBS) --keep .saga/runs --json bench-shared-tier.json

@@ -28,7 +28,7 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
 
     join_share: float  # of a worker's KV
     horizons: int  # the first of those in `needs.py`
-    leeway_tokens: Mapping[WorkerId, int] = {}  # beyond that, by worker
+    leeway: Mapping[WorkerId, tuple[TenantId, int]] = {}  # tokens beyond that, for a tenant that is alone there
 
     def tokens(self, room_tokens: int) -> int:
         """What the members of a worker may need together once the newcomer is among them."""
@@ -117,7 +117,7 @@ class Joining:
     def _where(self, place: Ranked, known: Refusal | None) -> WorkerId:
         """Where it may join: where its KV is, if there is room, else where most is forecast to be left, else where its
         KV is, in the place of younger ones. Nowhere: NO_WORKER."""
-        claims, root = self._claims, place[1]
+        claims, root, tenant = self._claims, place[1], self._tenant(place)
         needs = claims.needs[root]
         same = known is not None and known.needs == needs and known.after <= self._passed  # turns may have changed
         looked_at = self._freed if same else claims.workers
@@ -125,21 +125,23 @@ class Joining:
             worker_id: left
             for worker_id in looked_at
             if worker_id in claims.workers and self._open(worker_id, place)
-            if (left := self._left(worker_id, needs)) >= 0
+            if (left := self._left(worker_id, needs, tenant)) >= 0
         }
         home = claims.workflows[root].kv_home(claims.workers)
         if left_tokens:
-            return home if home in left_tokens else min(left_tokens, key=lambda w: (self._fullness(w, needs), w))
+            return (
+                home if home in left_tokens else min(left_tokens, key=lambda w: (self._fullness(w, needs, tenant), w))
+            )
         returns = home and home in looked_at and self._open(home, place) and self._fits_by_age(home, place, needs)
         return home if returns else NO_WORKER
 
-    def _fullness(self, worker_id: WorkerId, needs: Tokens) -> float:
+    def _fullness(self, worker_id: WorkerId, needs: Tokens, tenant: TenantId) -> float:
         """The largest share of its KV that the worker's members are forecast to need at any horizon, with the newcomer.
 
         Room now says who came last; the forecast says who will be in each other's way.
         """
         used = self._joined.get(worker_id, self._claims.seats.at(worker_id).tokens)
-        return max(plus(used, needs)) / max(1, self._budget(worker_id))
+        return max(plus(used, needs)) / max(1, self._budget(worker_id, tenant))
 
     def _fits_by_age(self, worker_id: WorkerId, place: Ranked, needs: Tokens) -> bool:
         """Whether there is room beside those who are older, or another tenant's: who is younger is paused for it, at
@@ -157,7 +159,7 @@ class Joining:
                 break
             if self._tenant(member) == self._tenant(place):
                 used = minus(used, self._claims.needs[member[1]])
-        return self._bounds.peak(plus(used, needs)) <= self._budget(worker_id)
+        return self._bounds.peak(plus(used, needs)) <= self._budget(worker_id, self._tenant(place))
 
     def _open(self, worker_id: WorkerId, place: Ranked) -> bool:
         return worker_id not in self._shut and not self._kept(worker_id, place)
@@ -170,12 +172,12 @@ class Joining:
     def _tenant(self, place: Ranked) -> TenantId:
         return self._claims.workflows[place[1]].tenant
 
-    def _left(self, worker_id: WorkerId, needs: Tokens) -> int:
+    def _left(self, worker_id: WorkerId, needs: Tokens, tenant: TenantId) -> int:
         """KV left there with the newcomer; negative: it may not join. Larger than any budget it joins the largest
         worker, alone."""
         seat = self._claims.seats.at(worker_id)
         used = self._joined.get(worker_id, seat.tokens)
-        left_tokens = self._budget(worker_id) - self._bounds.peak(plus(used, needs))
+        left_tokens = self._budget(worker_id, tenant) - self._bounds.peak(plus(used, needs))
         if left_tokens >= 0:
             return left_tokens
         alone = not seat.members and worker_id not in self._joined
@@ -188,19 +190,20 @@ class Joining:
     def _largest(self, worker_id: WorkerId) -> bool:
         return room_tokens(self._claims.workers[worker_id]) == self._claims.largest_room_tokens
 
-    def _budget(self, worker_id: WorkerId) -> int:
-        leeway_tokens = self._bounds.leeway_tokens.get(worker_id, 0)
-        return self._bounds.tokens(room_tokens(self._claims.workers[worker_id])) + leeway_tokens
+    def _budget(self, worker_id: WorkerId, tenant: TenantId) -> int:
+        room = self._bounds.tokens(room_tokens(self._claims.workers[worker_id]))
+        alone, leeway_tokens = self._bounds.leeway.get(worker_id, (None, 0))
+        return room + leeway_tokens if alone == tenant else room
 
     def _refuse(self, place: Ranked, known: Refusal | None) -> WorkerId:
         """Promise it a worker that can hold it: the same as before, else where least is missing. That worker, if it has
         been idle for so long that the newcomer joins it all the same; else NO_WORKER."""
-        needs = self._claims.needs[place[1]]
+        needs, tenant = self._claims.needs[place[1]], self._tenant(place)
         worker_id = known.worker_id if known is not None else NO_WORKER
         if not worker_id or not self._may_promise(worker_id, place, needs):
             able = [w for w in self._claims.workers if self._may_promise(w, place, needs)]
-            worker_id = max(able, key=lambda w: (self._missing(w, needs), w), default=NO_WORKER)
-        if worker_id and self._idles(worker_id, needs):
+            worker_id = max(able, key=lambda w: (self._missing(w, needs, tenant), w), default=NO_WORKER)
+        if worker_id and self._idles(worker_id, needs, tenant):
             return worker_id
         if worker_id:
             self._kept_for[worker_id] = place
@@ -208,7 +211,7 @@ class Joining:
         self._passed.add(place[1])
         return NO_WORKER
 
-    def _idles(self, worker_id: WorkerId, needs: Tokens) -> bool:
+    def _idles(self, worker_id: WorkerId, needs: Tokens, tenant: TenantId) -> bool:
         """Whether all members are in a gap, and have been for longer than it takes to prefill again what the newcomer
         would displace: to wait on costs more by then than to let them yield (as in renting or buying skis)."""
         seat = self._claims.seats.at(worker_id)
@@ -218,15 +221,17 @@ class Joining:
         if any(workflows[root].steps for _, root in seat.members):
             return False
         idle_s = self._now_s - max(workflows[root].last_sign_s for _, root in seat.members)
-        return idle_s >= -self._missing(worker_id, needs) * self._claims.workers[worker_id].cost.prompt_s_per_token
+        return (
+            idle_s >= -self._missing(worker_id, needs, tenant) * self._claims.workers[worker_id].cost.prompt_s_per_token
+        )
 
     def _may_promise(self, worker_id: WorkerId, place: Ranked, needs: Tokens) -> bool:
         if worker_id not in self._claims.workers or self._kept(worker_id, place):
             return False
-        may_hold = self._bounds.peak(needs) <= self._budget(worker_id)
+        may_hold = self._bounds.peak(needs) <= self._budget(worker_id, self._tenant(place))
         return may_hold or (not self._able(needs) and self._largest(worker_id))
 
-    def _missing(self, worker_id: WorkerId, needs: Tokens) -> int:
+    def _missing(self, worker_id: WorkerId, needs: Tokens, tenant: TenantId) -> int:
         """How much, as a negative number."""
         used = self._joined.get(worker_id, self._claims.seats.at(worker_id).tokens)
-        return self._budget(worker_id) - self._bounds.peak(plus(used, needs))
+        return self._budget(worker_id, tenant) - self._bounds.peak(plus(used, needs))

@@ -13,7 +13,7 @@ from saga.admission.needs import LONGEST_HELD_S, held_s, room_tokens
 from saga.admission.policy import NO_CHANGE, Claims, Revision
 from saga.admission.seats import Ranked
 from saga.admission.yielding import yielding
-from saga.contract.ids import NO_WORKER, PoolId, RootId, WorkerId
+from saga.contract.ids import NO_WORKER, PoolId, RootId, TenantId, WorkerId
 from saga.contract.messages import Forecast
 
 UNLIKELY_RETURN = 0.2  # of a session, as the graph forecasts it: below this it has ended
@@ -22,6 +22,7 @@ LOOKED_S = 1.0  # between two looks at who runs, for those who would join
 KEEP_ABOVE = 0.05  # of a worker's KV: who is in stays a little longer than another would join
 
 
+Leeway = dict[WorkerId, tuple[TenantId, int]]
 Line = Callable[[Claims, float], Iterator[Ranked]]
 
 
@@ -72,7 +73,7 @@ class WorkerBudgets:
         self._unlikely_return = unlikely_return
         self._margins: dict[PoolId, Margin] = {}
         self._refused: dict[PoolId, dict[RootId, Refusal]] = {}
-        self._leeways: dict[PoolId, tuple[float, dict[WorkerId, int]]] = {}  # until when they are good enough
+        self._leeways: dict[PoolId, tuple[float, Leeway]] = {}  # until when they are good enough
 
     def held_s(self, forecast: Forecast) -> float:
         """As HoldsClaims: a minute, or not at all. A place given up sooner goes to somebody who is still there when its
@@ -131,11 +132,16 @@ class WorkerBudgets:
                     excess_tokens -= claims.needs[root][0]
         return paused
 
-    def _leeway(self, claims: Claims, now_s: float) -> dict[WorkerId, int]:
-        """By worker; as of a moment ago, as it takes a look at all members."""
+    def _leeway(self, claims: Claims, now_s: float) -> Leeway:
+        """By worker; as of a moment ago, as it takes a look at all members. Only where these are one tenant's: what one
+        has evicted for it is its own."""
         until_s, leeway = self._leeways.get(claims.pool_id, (now_s, {}))
         if now_s >= until_s:
-            leeway = {worker_id: self._leeway_tokens(claims, worker_id) for worker_id in claims.workers}
+            leeway = {}
+            for worker_id in claims.workers:
+                tenants = {claims.workflows[root].tenant for _, root in claims.seats.at(worker_id).members}
+                if len(tenants) == 1:
+                    leeway[worker_id] = (tenants.pop(), self._leeway_tokens(claims, worker_id))
             self._leeways[claims.pool_id] = (now_s + LOOKED_S, leeway)
         return leeway
 
