@@ -6,7 +6,7 @@ from admission_story import POOL, Story, ready
 
 from saga.admission.leeway import LONGEST_CYCLE_S, Cycle, leeway_tokens
 from saga.admission.worker_budgets import WorkerBudgets
-from saga.contract.ids import RootId
+from saga.contract.ids import RootId, TenantId
 
 
 def outgrown(gap_s: float, *, beside: int = 0) -> Story:
@@ -39,9 +39,9 @@ def test_where_sessions_come_back_at_once_the_youngest_is_paused():
     assert not active(outgrown(gap_s=2.0), "young"), "2 s of prefill every 2 s"
 
 
-def crowded(gap_s: float) -> Story:
+def crowded(gap_s: float, tenant: str = "t") -> Story:
     """The same worker: one session of 6,000 tokens comes back every `gap_s`, and has a step under way; another workflow
-    of 5,000 asks to be let in."""
+    of 5,000, `tenant`'s, asks to be let in."""
     story = Story(WorkerBudgets(learns=False), workers=1)
     for turn, tokens in enumerate((1_000, 1_000, 6_000)):
         story.hear(ready(turn, "inside", prompt_tokens=tokens, max_output_tokens=1))
@@ -49,7 +49,7 @@ def crowded(gap_s: float) -> Story:
         story.finish(turn, "inside", prompt_tokens=tokens, output_tokens=0)
         story.now_s += gap_s
     story.hear(ready(3, "inside", prompt_tokens=6_000, max_output_tokens=1))
-    story.hear(ready(10, "newcomer", prompt_tokens=5_000, max_output_tokens=1))
+    story.hear(ready(10, "newcomer", prompt_tokens=5_000, max_output_tokens=1, tenant=TenantId(tenant)))
     return story
 
 
@@ -59,6 +59,10 @@ def test_on_an_engine_that_idles_between_tool_calls_nobody_is_kept_outside_for_a
 
 def test_where_sessions_come_back_at_once_one_waits_outside():
     assert not active(crowded(gap_s=2.0), "newcomer"), "1.5 s of prefill every 2 s, for it and for who runs"
+
+
+def test_nobody_joins_at_the_cost_of_what_another_tenant_has_cached():
+    assert not active(crowded(gap_s=10.0, tenant="other"), "newcomer")
 
 
 def test_without_leeway_nobody_joins_beyond_the_budget():
