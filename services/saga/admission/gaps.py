@@ -32,6 +32,9 @@ class Gaps:
             session = workflow.sessions[finished.session] = Session(finished.session, finished.parent)
         if session.ended_s is not None:
             self._roster.pool(workflow.pool).cycle.learn(now_s - session.ended_s)
+        if session.ended_s is None and not session.context_tokens:
+            session.shared_tokens = finished.cached_tokens
+            self._roster.pool(workflow.pool).learn_shared(finished.cached_tokens)
         session.ended_s = now_s
         session.home = finished.worker_id
         session.context_tokens = finished.prompt_tokens + finished.output_tokens

@@ -22,6 +22,7 @@ class Session(msgspec.Struct, gc=False):
     parent: SessionId
     home: WorkerId = NO_WORKER
     context_tokens: int = 0  # prompt and output of its last step
+    shared_tokens: int = 0  # of it, found in cache when it began: somebody else has them, too
     live_steps: int = 0
     growth_tokens: Tokens = NO_GROWTH  # forecast change of its context, by horizon
     ended_s: float | None = None  # when its last step did, monotonic; None: none has that this leader has seen
@@ -43,6 +44,7 @@ class Workflow:
         "final",
         "foretold",
         "last_sign_s",
+        "newcomer_shared",
         "pool",
         "remaining_engine_s",
         "root",
@@ -65,6 +67,7 @@ class Workflow:
         self.active = False
         self.final = False
         self.foretold = False  # a forecast has come
+        self.newcomer_shared = 0  # what a session that begins is expected to find in cache
         self.served_s = 0.0  # modelled engine-seconds
         self.taken_in: tuple[float, float] | None = None  # seconds and work that `expectations.py` has learnt of it
         self.remaining_engine_s = 0.0  # forecast, of all its sessions; of newcomers in general while none has come
@@ -83,6 +86,7 @@ class Workflow:
         workflow.active = workflow.final = workflow.foretold = False
         workflow.served_s, workflow.remaining_engine_s = saved.served_s, 0.0
         workflow.agent_class, workflow.bound = "", NO_WORKER
+        workflow.newcomer_shared = 0
         workflow.last_sign_s = now_s
         workflow.taken_in = None
         workflow.unseen = True
@@ -130,17 +134,24 @@ class Workflow:
         return self.dormant(now_s) and all(session.answered for session in self.sessions.values())
 
     def claim_tokens(self, now_s: float) -> int:
-        """KV that the workflow needs: contexts of its live sessions and of those in a gap that is not over.
+        """KV that the workflow needs: contexts of its live sessions and of those in a gap that is not over, but for
+        what they found in cache when they began: those who were there have that, too, and it is there once.
 
         A parent that waits for its children has no claim: its KV yields first.
         """
         waited_for = {s.parent for s in self.sessions.values() if s.live_steps and s.parent}
         tokens = sum(
-            s.context_tokens
+            max(0, s.context_tokens - s.shared_tokens)
             for s in self.sessions.values()
             if not s.live_steps and s.dormant_at_s > now_s and s.session not in waited_for
         )
-        return tokens + sum(step.claim_tokens for step in self.steps.values())
+        return tokens + sum(step.claim_tokens - self.shared_tokens(step) for step in self.steps.values())
+
+    def shared_tokens(self, step: "Step") -> int:
+        """Of what the step claims, what others have, too."""
+        session = self.sessions.get(step.step.session)
+        shared = self.newcomer_shared if session is None or not session.context_tokens else session.shared_tokens
+        return min(shared, step.step.prompt_tokens)
 
     def needs_tokens(self, now_s: float) -> Tokens:
         """KV that it needs now, and is forecast to need, by horizon."""

@@ -46,6 +46,7 @@ class Pool:
         "promised",
         "rank",
         "seats",
+        "shared_tokens",
         "spent_s",
         "together_tokens",
         "turns",
@@ -77,6 +78,7 @@ class Pool:
         self.seats = Seats()
         # To those that fit nowhere yet: nobody joins these first. None: sessions begin where their workflow is bound.
         self.promised: frozenset[WorkerId] | None = None
+        self.shared_tokens = 0.0  # found in cache by a session that begins, a moving mean
         self.spent_s = 0.0  # by its engines on steps that have ended, so far; modelled
         self.lost_s = 0.0  # of that, on prefilling what sessions had there and had a claim to
 
@@ -120,9 +122,13 @@ class Pool:
         self.largest_kv_tokens = max((hello.kv_tokens for hello in self.workers.values()), default=0)
         self.context_tokens = max((hello.context_tokens for hello in self.workers.values()), default=0)
 
+    def learn_shared(self, tokens: int) -> None:
+        """A session has begun, and found so much in cache."""
+        self.shared_tokens += NEWCOMER_WEIGHT * (tokens - self.shared_tokens)
+
     def learn_newcomer(self, session: Session) -> None:
         """A workflow's first forecast: what newcomers are to be expected to need."""
-        needs = [session.context_tokens + change for change in session.growth_tokens]
+        needs = [max(0, session.context_tokens - session.shared_tokens) + change for change in session.growth_tokens]
         means = self.newcomer_tokens or needs
         if not self.newcomer_tokens:
             self.newcomer_engine_s = session.remaining_engine_s
@@ -206,6 +212,7 @@ class Roster:
             return
         if workflow.root not in pool.needs and not self.tenants.stands(workflow):
             return
+        workflow.newcomer_shared = int(pool.shared_tokens)
         needs = workflow.needs_tokens(now_s)
         if not workflow.foretold and pool.newcomer_tokens:  # nobody knows this one yet: it will be like others
             workflow.remaining_engine_s = pool.newcomer_engine_s
@@ -237,7 +244,7 @@ class Roster:
 
     def _keep(self, pool: Pool, workflow: Workflow) -> None:
         """Tell its tenant's book what an active workflow keeps beside its steps."""
-        steps_tokens = sum(step.claim_tokens for step in workflow.steps.values())
+        steps_tokens = sum(step.claim_tokens - workflow.shared_tokens(step) for step in workflow.steps.values())
         self.tenants.keeps(workflow, pool.needs[workflow.root][0] - steps_tokens)
 
     def rank(self, workflow: Workflow) -> None:
