@@ -6,6 +6,7 @@ been cached once, means over the choices; beside them the same without the leewa
 `--engine-speed 16` makes the engine as fast, beside the gaps, as the tiny model on a CPU in sglang_retention.py.
 Needs recorded sessions; says so and ends otherwise.
 Run: python bench/small_workers.py [--seeds 16] [--kv-tokens 8192,12288] [--systems A,B] [--gap-cap 4] [--limit 16]
+[--engine-speed 1] [--json FILE]
 """
 
 import argparse

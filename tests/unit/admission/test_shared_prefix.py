@@ -10,7 +10,7 @@ def needs(story: Story, root: str) -> int:
     return story.core.roster.pool(POOL).needs[RootId(root)][0]
 
 
-def begun(story: Story, number: int, root: str, *, cached_tokens: int, prompt_tokens: int = 3_000) -> None:
+def step(story: Story, number: int, root: str, *, cached_tokens: int, prompt_tokens: int = 3_000) -> None:
     story.hear(ready(number, root, prompt_tokens=prompt_tokens, max_output_tokens=100))
     story.take(number, root)
     story.finish(number, root, prompt_tokens=prompt_tokens, output_tokens=100, cached_tokens=cached_tokens)
@@ -18,8 +18,8 @@ def begun(story: Story, number: int, root: str, *, cached_tokens: int, prompt_to
 
 def test_what_a_session_finds_in_cache_when_it_begins_is_somebody_elses():
     story = Story(WorkerBudgets())
-    begun(story, 1, "first", cached_tokens=0)
-    begun(story, 2, "second", cached_tokens=2_000)
+    step(story, 1, "first", cached_tokens=0)
+    step(story, 2, "second", cached_tokens=2_000)
 
     assert needs(story, "first") == 3_100
     assert needs(story, "second") == 1_100
@@ -27,20 +27,16 @@ def test_what_a_session_finds_in_cache_when_it_begins_is_somebody_elses():
 
 def test_what_it_finds_later_is_its_own():
     story = Story(WorkerBudgets())
-    begun(story, 1, "first", cached_tokens=0)
-    story.hear(ready(2, "first", prompt_tokens=4_000))
-    story.take(2, "first")
-    story.finish(2, "first", prompt_tokens=4_000, output_tokens=100, cached_tokens=3_100)
+    step(story, 1, "first", cached_tokens=0)
+    step(story, 2, "first", cached_tokens=3_100, prompt_tokens=4_000)
 
     assert needs(story, "first") == 4_100
 
 
 def test_a_context_that_was_compacted_below_the_prefix_needs_nothing_less_than_nothing():
     story = Story(WorkerBudgets())
-    begun(story, 1, "one", cached_tokens=2_900)
-    story.hear(ready(2, "one", prompt_tokens=500))
-    story.take(2, "one")
-    story.finish(2, "one", prompt_tokens=500, output_tokens=10)
+    step(story, 1, "one", cached_tokens=2_900)
+    step(story, 2, "one", cached_tokens=500, prompt_tokens=500)
 
     assert needs(story, "one") == 0
 
